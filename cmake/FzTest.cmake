@@ -1,0 +1,34 @@
+# fz_test(dist/test_agree LIBS fz_dist RANKS 1 2 4 [LABELS slow] [TIMEOUT 60])
+# One executable; one CTest entry per rank count (without RANKS: one, started alone).
+pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
+set(FZ_TEST_ENV
+    "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMPI_MCA_rmaps_base_oversubscribe=1"
+    "OMPI_MCA_mpi_yield_when_idle=1;OMPI_MCA_btl_vader_single_copy_mechanism=none"
+    "ASAN_OPTIONS=fast_unwind_on_malloc=0;LSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/support/lsan.txt"
+    "TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/support/tsan.txt")
+function(fz_test path)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "LIBS;RANKS;LABELS" ${ARGN})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 60)
+  endif()
+  if(FZ_SANITIZE)
+    math(EXPR ARG_TIMEOUT "${ARG_TIMEOUT} * 5")
+  endif()
+  string(REPLACE "/" "_" target ${path})
+  add_executable(${target} ${CMAKE_SOURCE_DIR}/tests/${path}.c)
+  target_link_libraries(${target} PRIVATE ${ARG_LIBS} PkgConfig::CMOCKA)
+  target_compile_definitions(${target} PRIVATE FZ_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
+                             FZ_BINARY_DIR="${CMAKE_BINARY_DIR}")
+  if(NOT ARG_RANKS)
+    add_test(NAME ${path} COMMAND ${target})
+    set(names ${path})
+  endif()
+  foreach(ranks ${ARG_RANKS})
+    add_test(NAME ${path}.${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:${target}>)
+    set_property(TEST ${path}.${ranks} PROPERTY PROCESSORS ${ranks})
+    list(APPEND names ${path}.${ranks})
+    list(APPEND ARG_LABELS mpi)
+  endforeach()
+  set_tests_properties(${names} PROPERTIES TIMEOUT ${ARG_TIMEOUT} SKIP_RETURN_CODE 77
+                       LABELS "${ARG_LABELS}" ENVIRONMENT "${FZ_TEST_ENV}")
+endfunction()

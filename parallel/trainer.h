@@ -1,0 +1,65 @@
+/* The trainer: all memory of a rank, taken once, and the step.
+ */
+#ifndef FZ_PARALLEL_TRAINER_H
+#define FZ_PARALLEL_TRAINER_H
+
+#include "core/state_view.h"
+#include "dist/mesh.h"
+#include "model/ops/ops.h"
+#include "parallel/plan.h"
+
+typedef struct fz_trainer fz_trainer;
+
+typedef struct fz_step_result {
+    int64_t step;
+    float loss;      /* mean over loss batches of token means */
+    float grad_norm; /* before clipping */
+    float lr;
+    int64_t n_tokens; /* enc + dec tokens of the global batch */
+    int64_t n_labels;
+    double seconds;
+    double flops; /* of the step over all ranks, tokens that were there */
+} fz_step_result;
+
+/* One allocation of rank_plan.bytes.total bytes; groups and hooks. Collective over the world. */
+fz_status fz_trainer_create(const fz_plan *plan, const fz_mesh *mesh, const fz_ops *ops,
+                            fz_trainer **trainer_p);
+void fz_trainer_destroy(fz_trainer **trainer);
+
+/* Bytes of the allocation that were really handed out (must equal the plan's total). Local. */
+size_t fz_trainer_bytes(const fz_trainer *trainer);
+/* Weights from the initialiser, moments zero, step 0. Local. */
+void fz_trainer_init(fz_trainer *trainer);
+/* Views of everything a checkpoint holds; borrowed, stable. Local. */
+const fz_state *fz_trainer_state(const fz_trainer *trainer);
+int64_t fz_trainer_step_count(const fz_trainer *trainer); /* optimizer steps done. Local. */
+void fz_trainer_set_step_count(fz_trainer *trainer, int64_t step); /* after a load. Local. */
+
+/* What the loader must provide here. Local. */
+typedef struct fz_trainer_needs {
+    int64_t first_micro, n_micro;
+    int64_t first_shard, n_local_shards, n_shards; /* whose images */
+    bool pixels;                                   /* first stage only */
+} fz_trainer_needs;
+fz_trainer_needs fz_trainer_get_needs(const fz_trainer *trainer);
+
+/* One optimizer step on this rank's part of the global batch (n_micro micro-batches of its lanes).
+ * batch->micro[].loss_scale is set here. Collective over the world. */
+fz_status fz_trainer_step(fz_trainer *trainer, fz_step_batch *batch, fz_step_result *result);
+
+/* Forward only over the same kind of batch (micro-batches may have fewer samples or none):
+ * sample_loss (global_batch) gets the summed token loss of each sample and sample_labels its
+ * number of labels, by position in the global batch, on every rank; zero where there is none.
+ * Dropout off. Collective over the world. */
+fz_status fz_trainer_eval(fz_trainer *trainer, fz_step_batch *batch, double *sample_loss,
+                          double *sample_labels);
+
+/* Greedy next token of each sample of one micro-batch (micro_batch samples at most): next
+ * (n_samples), on every rank. Only for tp*pp layouts with dp 1. Collective over the world. */
+fz_status fz_trainer_next_tokens(fz_trainer *trainer, fz_microbatch *batch, int32_t *next);
+
+/* Digest of all parameters: layout-invariant (core/checksum.h), tied and replicated copies once.
+ * Collective over the world. */
+fz_status fz_trainer_digest(const fz_trainer *trainer, uint64_t *digest);
+
+#endif
