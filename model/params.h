@@ -23,7 +23,6 @@ typedef enum fz_init {
     FZ_INIT_ZERO,
     FZ_INIT_ONE,
     FZ_INIT_NORMAL,    /* N(0, std^2) */
-    FZ_INIT_TRUNCATED, /* N(0, std^2) cut at +-2 (absolute), redrawn by attempt */
     FZ_INIT_EMBEDDING, /* normal; row pad_row is zero */
 } fz_init;
 

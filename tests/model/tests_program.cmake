@@ -1,0 +1,1 @@
+fz_test(model/test_program LIBS fz_model)
