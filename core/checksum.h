@@ -1,7 +1,7 @@
 /* Checksums. Local.
  *
  *   crc32c   Castagnoli polynomial (iSCSI); ISA-L where it was found, else a table
- *   digest   sum over i of mix64(i, bits_i) mod 2^64: does not depend on order or split, so it is
+ *   digest   sum over i of mix64((rotl(i, 32) ^ bits_i) + 0x9E3779B97F4A7C15) mod 2^64: does not depend on order or split, so it is
  *            the same at every layout; i is the element's index in the whole logical tensor
  */
 #ifndef FZ_CORE_CHECKSUM_H
