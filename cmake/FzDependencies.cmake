@@ -12,7 +12,15 @@ pkg_check_modules(HWLOC REQUIRED IMPORTED_TARGET hwloc)
 # HDF5: the serial flavour, by pkg-config where the distribution has it under its own name.
 pkg_check_modules(HDF5 IMPORTED_TARGET hdf5-serial)
 if(NOT HDF5_FOUND)
-  pkg_check_modules(HDF5 REQUIRED IMPORTED_TARGET hdf5)
+  pkg_check_modules(HDF5 IMPORTED_TARGET hdf5)
+endif()
+if(HDF5_FOUND)
+  add_library(fz_hdf5 ALIAS PkgConfig::HDF5)
+else() # modules often come without a .pc file
+  find_package(HDF5 REQUIRED COMPONENTS C)
+  add_library(fz_hdf5 INTERFACE)
+  target_include_directories(fz_hdf5 SYSTEM INTERFACE ${HDF5_INCLUDE_DIRS})
+  target_link_libraries(fz_hdf5 INTERFACE ${HDF5_LIBRARIES})
 endif()
 
 # Any CBLAS; OpenBLAS first.

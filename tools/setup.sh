@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Sourced by launch/demo and tests/run: what the build needs, found or installed. Not run by itself.
 #
 # As root on Debian or Ubuntu missing packages are installed by name. Without root the package
