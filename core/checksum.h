@@ -1,8 +1,9 @@
 /* Checksums. Local.
  *
  *   crc32c   Castagnoli polynomial (iSCSI); ISA-L where it was found, else a table
- *   digest   sum over i of mix64((rotl(i, 32) ^ bits_i) + 0x9E3779B97F4A7C15) mod 2^64: does not depend on order or split, so it is
- *            the same at every layout; i is the element's index in the whole logical tensor
+ *   digest   sum over i of mix64((rotl(i, 32) ^ bits_i) + 0x9E3779B97F4A7C15) mod 2^64: does not
+ *            depend on order or split, so it is the same at every layout; i is the element's
+ *            index in the whole logical tensor, bits_i its 32 bits
  */
 #ifndef FZ_CORE_CHECKSUM_H
 #define FZ_CORE_CHECKSUM_H

@@ -117,10 +117,9 @@ static bool parse_time(const char *text, double *seconds)
             return true;
         }
     }
-    if (used > 0 && n == 1) { /* "2-12": days and hours, as Slurm reads it */
-        *seconds = days * 86400.0 + part[0] * 3600.0;
-        return true;
-    }
+    /* Behind a day count the parts are hours first, as Slurm reads "1-12:30". */
+    while (used > 0 && n < 3)
+        part[n++] = 0.0;
     double sum = 0.0;
     for (int i = 0; i < n; i++)
         sum = sum * 60.0 + part[i];
