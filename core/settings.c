@@ -56,9 +56,14 @@ static fz_status set_int(const fz_setting *s, int64_t *out, const char *text, co
 static fz_status set_float(const fz_setting *s, double *out, const char *text, const char *where)
 {
     char *end;
+    if (s->type == FZ_SET_FLOAT_AUTO && strcmp(text, "auto") == 0) {
+        *out = FZ_AUTO_FLOAT;
+        return FZ_OK;
+    }
     const double value = strtod(text, &end);
     FZ_CHECK(end != text && *end == '\0' && isfinite(value), FZ_ERR_USAGE,
-             "%s %s: %s is not a number", where, s->key, text);
+             "%s %s: %s is not a number%s", where, s->key, text,
+             s->type == FZ_SET_FLOAT_AUTO ? " or auto" : "");
     FZ_TRY(check_range(s, value, text, where));
     *out = value;
     return FZ_OK;
@@ -215,6 +220,7 @@ static fz_status set_one(const fz_setting *s, void *config, const char *value, c
     case FZ_SET_AUTO:
         return set_int(s, at, value, where);
     case FZ_SET_FLOAT:
+    case FZ_SET_FLOAT_AUTO:
         return set_float(s, at, value, where);
     case FZ_SET_BOOL:
         return set_bool(s, at, value, where);
@@ -374,7 +380,11 @@ char *fz_settings_text(const fz_setting *s, const void *config, char *out, size_
             snprintf(out, bytes, "%" PRId64, *(const int64_t *)at);
         break;
     case FZ_SET_FLOAT:
-        print_double(out, bytes, *(const double *)at);
+    case FZ_SET_FLOAT_AUTO:
+        if (s->type == FZ_SET_FLOAT_AUTO && *(const double *)at == FZ_AUTO_FLOAT)
+            snprintf(out, bytes, "auto");
+        else
+            print_double(out, bytes, *(const double *)at);
         break;
     case FZ_SET_BOOL:
         snprintf(out, bytes, "%s", *(const bool *)at ? "on" : "off");
@@ -472,7 +482,9 @@ static void print_legal(const fz_setting *s, FILE *out)
     case FZ_SET_INT:
     case FZ_SET_FLOAT:
     case FZ_SET_AUTO:
-        fprintf(out, "%.10g .. %.10g%s", s->min, s->max, s->type == FZ_SET_AUTO ? ", auto" : "");
+    case FZ_SET_FLOAT_AUTO:
+        fprintf(out, "%.10g .. %.10g%s", s->min, s->max,
+                s->type == FZ_SET_AUTO || s->type == FZ_SET_FLOAT_AUTO ? ", auto" : "");
         break;
     case FZ_SET_BOOL:
         fprintf(out, "on|off");

@@ -16,6 +16,7 @@ typedef enum fz_setting_type {
     FZ_SET_TEXT,   /* char[FZ_TEXT_BYTES]; null: empty                            */
     FZ_SET_CHOICE, /* int, index into choices "a|b|c"                             */
     FZ_SET_AUTO,   /* int64_t, or FZ_AUTO for the word auto                       */
+    FZ_SET_FLOAT_AUTO, /* double, or FZ_AUTO_FLOAT for the word auto                  */
     FZ_SET_TIME,   /* double seconds, FZ_NO_TIME for null; "90", "10m", "1:30:00", "2-00:00" */
     FZ_SET_LIST,   /* fz_text_list: YAML sequence or one scalar                    */
     FZ_SET_FLOATS, /* double[max], YAML sequence of exactly max numbers            */
@@ -23,6 +24,7 @@ typedef enum fz_setting_type {
 
 enum { FZ_TEXT_BYTES = 512, FZ_LIST_MAX = 32 };
 #define FZ_AUTO INT64_C(-1)
+#define FZ_AUTO_FLOAT (-1.0)
 #define FZ_NO_TIME (-1.0)
 
 typedef struct fz_text_list {

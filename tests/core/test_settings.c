@@ -6,7 +6,7 @@
 
 typedef struct config {
     int64_t steps, tp, batch;
-    double lr, betas[2], max_time;
+    double lr, dropout, betas[2], max_time;
     bool async;
     int device;
     char dir[FZ_TEXT_BYTES];
@@ -24,6 +24,7 @@ static const fz_setting rows[] = {
     {"optimizer.lr", FZ_SET_FLOAT, AT(lr), "1e-4", 0, 10, NULL, FZ_CHANGE_ANNOUNCED, ""},
     {"optimizer.betas", FZ_SET_FLOATS, AT(betas), "[0.9, 0.999]", 0, 2, NULL, FZ_CHANGE_FREE, ""},
     {"layout.tp", FZ_SET_AUTO, AT(tp), "auto", 1, 64, NULL, FZ_CHANGE_FREE, ""},
+    {"model.dropout", FZ_SET_FLOAT_AUTO, AT(dropout), "auto", 0, 1, NULL, FZ_CHANGE_ANNOUNCED, ""},
     {"checkpoint.async", FZ_SET_BOOL, AT(async), "on", 0, 0, NULL, FZ_CHANGE_FREE, ""},
 };
 static const fz_settings_table table = {rows, sizeof rows / sizeof *rows};
@@ -48,6 +49,7 @@ static void defaults_fill_every_field(void **state)
     assert_string_equal(c.dir, "runs/demo");
     assert_true(c.steps == 100 && c.tp == FZ_AUTO && c.batch == 32 && c.device == 0 && c.async);
     assert_true(c.lr == 1e-4 && c.betas[0] == 0.9 && c.betas[1] == 0.999);
+    assert_true(c.dropout == FZ_AUTO_FLOAT);
     assert_true(c.max_time == FZ_NO_TIME && c.train.n == 0);
 }
 
@@ -60,11 +62,12 @@ static void values_of_every_type_are_read(void **state)
     assert_ok(set("layout.tp", "8"));
     assert_ok(set("optimizer.lr", "2.5e-5"));
     assert_ok(set("optimizer.betas", "[0.8, 0.95]"));
+    assert_ok(set("model.dropout", "0.25"));
     assert_ok(set("checkpoint.async", "off"));
     assert_ok(set("data.train", "[a.tar, b-*.tar]"));
     assert_string_equal(c.dir, "/scratch/a b");
     assert_true(c.device == 2 && c.steps == 7 && c.tp == 8 && c.lr == 2.5e-5 && !c.async);
-    assert_true(c.betas[0] == 0.8 && c.betas[1] == 0.95);
+    assert_true(c.betas[0] == 0.8 && c.betas[1] == 0.95 && c.dropout == 0.25);
     assert_int_equal(c.train.n, 2);
     assert_string_equal(c.train.item[1], "b-*.tar");
     assert_ok(set("data.train", "only one.tar"));
@@ -153,7 +156,7 @@ static void the_effective_config_is_yaml_by_section(void **state)
     assert_string_equal(text, "run:\n  dir: \"a: \\\"b\\\"\"\n  device: auto\n  max_time: null\n"
                               "train:\n  steps: 100\n  batch: 32\ndata:\n  train: []\n"
                               "optimizer:\n  lr: 0.0001\n  betas: [0.9, 0.999]\n"
-                              "layout:\n  tp: auto\ncheckpoint:\n  async: on\n");
+                              "layout:\n  tp: auto\nmodel:\n  dropout: auto\ncheckpoint:\n  async: on\n");
 }
 
 static void help_names_every_key_and_its_default(void **state)
