@@ -209,7 +209,8 @@ typedef struct fz_ops {
                                    fz_queue *queue);
 
     /* ---- soft-capped cross entropy on one shard's logits z (N, V), columns first .. first+V;
-     * columns >= n_valid (padding) are ignored. cap <= 0: none. Sums over columns in fixed order. */
+     * n_valid counts this shard's own valid columns (0 .. V): the local columns >= n_valid are
+     * padding and ignored. cap <= 0: none. Sums over columns in fixed order. */
     /* z = cap*tanh(z/cap) in place; max[r] = max over valid columns (-inf where none); target[r] =
      * z at labels[r] where it lies in this shard, else 0. labels < 0: none. */
     fz_status (*ce_max)(float *z, float *max, float *target, const int32_t *labels, int64_t N,

@@ -1,0 +1,287 @@
+/* Attention on the CPU; the mathematics is in attention.h.
+ *
+ * Per (sequence, head): CBLAS products and one pass over the (queries, keys) matrix, which stays in
+ * the second-level cache. Forward 4 Tq Tk hd flops in 2 products; backward 10 Tq Tk hd in 5. Masked
+ * places are computed and set to 0: at these lengths that is cheaper than cutting products up. */
+#include "model/ops/attention.h"
+
+#include <cblas.h>
+#include <limits.h>
+#include <math.h>
+
+#include "core/assert.h"
+#include "model/ops/cpu.h"
+#include "model/ops/dropout_row.h"
+#include "model/ops/math.h"
+#include "model/ops/rows.h"
+
+/* One sequence and head: where its rows begin and how far apart they are. */
+typedef struct fz_head {
+    const fz_attention_args *args;
+    const fz_drop *drop;
+    int64_t Tq, Tk, ld; /* queries, keys, row stride of the (Tq, Tk) matrices */
+    int64_t q_at, kv_at, o_at, lse_at;
+    int64_t sample_n, column; /* of dropout */
+} fz_head;
+
+typedef struct fz_span { /* visible keys [first, end) of a query */
+    int64_t first, end;
+} fz_span;
+
+static int64_t padded(int64_t n)
+{
+    return (n + FZ_LANES - 1) / FZ_LANES * FZ_LANES;
+}
+
+size_t fz_cpu_attention_work(int64_t max_q_len, int64_t max_kv_len, int64_t head_dim)
+{
+    (void)head_dim;
+    return 2 * (size_t)(max_q_len * padded(max_kv_len)) * sizeof(float);
+}
+
+static fz_span visible(const fz_head *h, int64_t i)
+{
+    const fz_attention_args *x = h->args;
+    fz_span span = {0, h->Tk};
+    if (x->causal && i + 1 < span.end) span.end = i + 1;
+    if (x->window > 0 && i - x->window + 1 > span.first) span.first = i - x->window + 1;
+    if (span.first > span.end) span.first = span.end;
+    return span;
+}
+
+/* c (m,n) = alpha op(a) op(b) + beta c; sizes were checked by the caller. */
+static void product(float *c, int64_t ldc, const float *a, int64_t lda, bool trans_a,
+                    const float *b, int64_t ldb, bool trans_b, int64_t m, int64_t n, int64_t k,
+                    float alpha, float beta)
+{
+    cblas_sgemm(CblasRowMajor, trans_a ? CblasTrans : CblasNoTrans,
+                trans_b ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)k, alpha, a, (int)lda, b,
+                (int)ldb, beta, c, (int)ldc);
+}
+
+static void zero_rows(float *x, int64_t n, int64_t width, int64_t stride)
+{
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t c = 0; c < width; c++)
+            x[i * stride + c] = 0.0f;
+}
+
+static void zero_outside(float *row, fz_span span, int64_t n)
+{
+    for (int64_t j = 0; j < span.first; j++)
+        row[j] = 0.0f;
+    for (int64_t j = span.end; j < n; j++)
+        row[j] = 0.0f;
+}
+
+static void cap_row(float *restrict s, int64_t n, float cap)
+{
+    const float inverse = 1.0f / cap;
+    for (int64_t j = 0; j < n; j++)
+        s[j] = cap * fz_tanhf(s[j] * inverse);
+}
+
+/* s -> exp(s - max) / sum over n places; returns log of the sum of exp(s). */
+static float softmax_row(float *s, int64_t n)
+{
+    float max[FZ_LANES], sum[FZ_LANES] = {0};
+    for (int j = 0; j < FZ_LANES; j++)
+        max[j] = -INFINITY;
+    if (n == 0) return -INFINITY;
+    FZ_FOR_LANES(n, c, j, max[j] = s[c + j] > max[j] ? s[c + j] : max[j]);
+    const float m = fz_max_lanes(max);
+    FZ_FOR_LANES(n, c, j, const float e = fz_expf(s[c + j] - m); s[c + j] = e; sum[j] += e);
+    const float total = fz_sum_lanes(sum), inverse = 1.0f / total;
+    for (int64_t j = 0; j < n; j++)
+        s[j] *= inverse;
+    return m + fz_logf(total);
+}
+
+static void drop_row(float *restrict p, fz_span span, const fz_head *h, int64_t i)
+{
+    float buffer[FZ_DROP_BUFFER];
+    for (int64_t j = span.first; j < span.end; j += FZ_DROP_CHUNK) {
+        const int64_t n = span.end - j < FZ_DROP_CHUNK ? span.end - j : (int64_t)FZ_DROP_CHUNK;
+        const float *restrict f =
+            fz_drop_factors(buffer, h->drop, h->sample_n, i, h->column + j, n);
+        for (int64_t c = 0; c < n; c++)
+            p[j + c] *= f[c];
+    }
+}
+
+static void forward_head(const fz_head *h)
+{
+    const fz_attention_args *x = h->args;
+    const int64_t hd = x->head_dim;
+    float *p = x->work;
+
+    if (h->Tq == 0) return;
+    if (h->Tk > 0)
+        product(p, h->ld, x->q + h->q_at, x->q_stride, false, x->k + h->kv_at, x->kv_stride, true,
+                h->Tq, h->Tk, hd, x->scale, 0.0f);
+    for (int64_t i = 0; i < h->Tq; i++) {
+        float *row = p + i * h->ld;
+        const fz_span span = visible(h, i);
+        if (x->softcap > 0.0f) cap_row(row + span.first, span.end - span.first, x->softcap);
+        x->lse[h->lse_at + i * x->n_heads] = softmax_row(row + span.first, span.end - span.first);
+        zero_outside(row, span, h->Tk);
+        if (h->drop->active) drop_row(row, span, h, i);
+    }
+    if (h->Tk > 0)
+        product(x->o + h->o_at, x->o_stride, p, h->ld, false, x->v + h->kv_at, x->kv_stride, false,
+                h->Tq, hd, h->Tk, 1.0f, 0.0f);
+    else
+        zero_rows(x->o + h->o_at, h->Tq, hd, x->o_stride);
+}
+
+static float dot(const float *x, const float *y, int64_t n)
+{
+    float sum[FZ_LANES] = {0};
+    FZ_FOR_LANES(n, c, j, sum[j] += x[c + j] * y[c + j]);
+    return fz_sum_lanes(sum);
+}
+
+/* In place: s -> f P (what multiplies do), g = do . v -> dS. f NULL: factor 1. */
+static void backward_stretch(float *restrict s, float *restrict g, const float *restrict f,
+                             int64_t n, float lse, float D, float cap)
+{
+    const float inverse = cap > 0.0f ? 1.0f / cap : 0.0f;
+    if (cap > 0.0f && f) {
+        for (int64_t j = 0; j < n; j++) {
+            const float t = fz_tanhf(s[j] * inverse);
+            const float p = fz_expf(cap * t - lse);
+            s[j] = p * f[j];
+            g[j] = p * (g[j] * f[j] - D) * (1.0f - t * t);
+        }
+    } else if (cap > 0.0f) {
+        for (int64_t j = 0; j < n; j++) {
+            const float t = fz_tanhf(s[j] * inverse);
+            const float p = fz_expf(cap * t - lse);
+            s[j] = p;
+            g[j] = p * (g[j] - D) * (1.0f - t * t);
+        }
+    } else if (f) {
+        for (int64_t j = 0; j < n; j++) {
+            const float p = fz_expf(s[j] - lse);
+            s[j] = p * f[j];
+            g[j] = p * (g[j] * f[j] - D);
+        }
+    } else {
+        for (int64_t j = 0; j < n; j++) {
+            const float p = fz_expf(s[j] - lse);
+            s[j] = p;
+            g[j] = p * (g[j] - D);
+        }
+    }
+}
+
+static void backward_row(float *s, float *g, const fz_head *h, int64_t i)
+{
+    const fz_attention_args *x = h->args;
+    const fz_span span = visible(h, i);
+    const float lse = x->lse[h->lse_at + i * x->n_heads];
+    const int64_t at = h->o_at + i * x->o_stride;
+    const float D = dot(x->dout + at, x->o + at, x->head_dim);
+    float buffer[FZ_DROP_BUFFER];
+
+    if (!h->drop->active) {
+        backward_stretch(s + span.first, g + span.first, NULL, span.end - span.first, lse, D,
+                         x->softcap);
+    } else {
+        for (int64_t j = span.first; j < span.end; j += FZ_DROP_CHUNK) {
+            const int64_t n = span.end - j < FZ_DROP_CHUNK ? span.end - j : (int64_t)FZ_DROP_CHUNK;
+            const float *f = fz_drop_factors(buffer, h->drop, h->sample_n, i, h->column + j, n);
+            backward_stretch(s + j, g + j, f, n, lse, D, x->softcap);
+        }
+    }
+    zero_outside(s, span, h->Tk);
+    zero_outside(g, span, h->Tk);
+}
+
+/* first_of_group: the first query head of its key/value head writes dk and dv, the others add. */
+static void backward_head(const fz_head *h, bool first_of_group)
+{
+    const fz_attention_args *x = h->args;
+    const int64_t hd = x->head_dim;
+    const float beta = first_of_group ? 0.0f : 1.0f;
+    float *p = x->work, *ds = p + h->Tq * h->ld;
+
+    if (h->Tq == 0 || h->Tk == 0) {
+        zero_rows(x->dq + h->q_at, h->Tq, hd, x->q_stride);
+        if (first_of_group) {
+            zero_rows(x->dk + h->kv_at, h->Tk, hd, x->kv_stride);
+            zero_rows(x->dv + h->kv_at, h->Tk, hd, x->kv_stride);
+        }
+        return;
+    }
+    product(p, h->ld, x->q + h->q_at, x->q_stride, false, x->k + h->kv_at, x->kv_stride, true,
+            h->Tq, h->Tk, hd, x->scale, 0.0f);
+    product(ds, h->ld, x->dout + h->o_at, x->o_stride, false, x->v + h->kv_at, x->kv_stride, true,
+            h->Tq, h->Tk, hd, 1.0f, 0.0f);
+    for (int64_t i = 0; i < h->Tq; i++)
+        backward_row(p + i * h->ld, ds + i * h->ld, h, i);
+    product(x->dv + h->kv_at, x->kv_stride, p, h->ld, true, x->dout + h->o_at, x->o_stride, false,
+            h->Tk, hd, h->Tq, 1.0f, beta);
+    product(x->dk + h->kv_at, x->kv_stride, ds, h->ld, true, x->q + h->q_at, x->q_stride, false,
+            h->Tk, hd, h->Tq, x->scale, beta);
+    product(x->dq + h->q_at, x->q_stride, ds, h->ld, false, x->k + h->kv_at, x->kv_stride, false,
+            h->Tq, hd, h->Tk, x->scale, 0.0f);
+}
+
+static fz_status check(const fz_attention_args *x)
+{
+    FZ_ASSERT(x->n_kv_heads > 0 && x->n_heads % x->n_kv_heads == 0 && x->head_dim > 0);
+    FZ_CHECK(x->max_q_len <= INT_MAX && x->max_kv_len <= INT_MAX - FZ_LANES &&
+                 x->q_stride <= INT_MAX && x->kv_stride <= INT_MAX && x->o_stride <= INT_MAX,
+             FZ_ERR_ARG, "attention: a length or row stride is beyond the BLAS's int (2147483647)");
+    return FZ_OK;
+}
+
+static fz_head head_of(const fz_attention_args *x, const fz_drop *drop, int64_t b, int64_t head)
+{
+    const int64_t group = x->n_heads / x->n_kv_heads, q0 = x->q_start[b], kv0 = x->kv_start[b];
+    fz_head h = {
+        .args = x,
+        .drop = drop,
+        .Tq = x->q_start[b + 1] - q0,
+        .Tk = x->kv_start[b + 1] - kv0,
+        .q_at = q0 * x->q_stride + head * x->head_dim,
+        .kv_at = kv0 * x->kv_stride + head / group * x->head_dim,
+        .o_at = q0 * x->o_stride + head * x->head_dim,
+        .lse_at = q0 * x->n_heads + head,
+        .sample_n = drop->active ? x->sample_n[b] : 0,
+        .column = (x->first_head + head) * 65536,
+    };
+    h.ld = padded(h.Tk);
+    FZ_ASSERT(h.Tq <= x->max_q_len && h.Tk <= x->max_kv_len);
+    return h;
+}
+
+fz_status fz_cpu_attention_forward(const fz_attention_args *args, fz_queue *queue)
+{
+    (void)queue;
+    if (args->n_seq == 0 || args->n_heads == 0) return FZ_OK;
+    FZ_TRY(check(args));
+    const fz_drop drop = fz_drop_prepare(&args->dropout);
+    for (int64_t b = 0; b < args->n_seq; b++)
+        for (int64_t head = 0; head < args->n_heads; head++) {
+            const fz_head h = head_of(args, &drop, b, head);
+            forward_head(&h);
+        }
+    return FZ_OK;
+}
+
+fz_status fz_cpu_attention_backward(const fz_attention_args *args, fz_queue *queue)
+{
+    (void)queue;
+    if (args->n_seq == 0 || args->n_heads == 0) return FZ_OK;
+    FZ_TRY(check(args));
+    const fz_drop drop = fz_drop_prepare(&args->dropout);
+    const int64_t group = args->n_heads / args->n_kv_heads;
+    for (int64_t b = 0; b < args->n_seq; b++)
+        for (int64_t head = 0; head < args->n_heads; head++) {
+            const fz_head h = head_of(args, &drop, b, head);
+            backward_head(&h, head % group == 0);
+        }
+    return FZ_OK;
+}
