@@ -24,11 +24,12 @@ void fz_sampler_destroy(fz_sampler **sampler);
 
 typedef struct fz_draw {
     int64_t image;      /* into index->images */
-    int32_t annotation; /* number inside the image's list */
-    int32_t class_id;
+    int32_t annotation; /* number inside the image's list; -1: the image has none that can be used */
+    int32_t class_id;   /* -1 with it */
 } fz_draw;
 
-/* All positions [step*global_batch, (step+1)*global_batch) at attempt 0: out (global_batch). */
+/* O(global_batch * log shards); steps in any order, those of one epoch together are cheapest.
+ * All positions [step*global_batch, (step+1)*global_batch) at attempt 0: out (global_batch). */
 void fz_sampler_step(fz_sampler *sampler, int64_t step, fz_draw *out);
 /* One position at attempt >= 1. class_id: the class attempt 0 had. */
 fz_draw fz_sampler_redraw(const fz_sampler *sampler, int64_t n, int32_t attempt, int32_t class_id);
