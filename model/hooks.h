@@ -23,7 +23,8 @@ typedef struct fz_hooks {
     fz_status (*max_shards_wait)(void *context);
     /* all: floats of all images in image order; shard s's images are [first[s], first[s+1]) with
      * per_image floats each; mine (this process's consecutive images) is copied to its place and
-     * the others' are received. first has n_shards + 1 entries. */
+     * the others' are received. first has n_shards + 1 entries. Not called where a process holds
+     * all shards: its own images are all of them. */
     fz_status (*gather_images_start)(void *context, float *all, const float *mine,
                                      const int64_t *first, int64_t per_image);
     fz_status (*gather_images_wait)(void *context);
