@@ -2,6 +2,8 @@
  *
  * Memory-bound, bytes moved: zero 4n, copy 8n, add 12n, scale 8n, bias_add 8 N C, bias_backward
  * 4 N C (+ 8 S C). */
+#include "model/ops/elementwise.h"
+
 #include <string.h>
 
 #include "core/tree.h"

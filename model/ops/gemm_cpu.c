@@ -1,4 +1,6 @@
-/* The matrix product on the CPU: CBLAS. 2 m n k flops. */
+/* The matrix product on the CPU: CBLAS; the mathematics is in gemm.h. 2 m n k flops. */
+#include "model/ops/gemm.h"
+
 #include <cblas.h>
 #include <limits.h>
 
