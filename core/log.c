@@ -22,6 +22,11 @@ void fz_log_set_writer(bool writes_info)
     log_writes_info = writes_info;
 }
 
+bool fz_log_is_writer(void)
+{
+    return log_writes_info;
+}
+
 void fz_log_set_level(fz_log_level least)
 {
     log_least = least;

@@ -13,6 +13,8 @@ typedef enum fz_log_level { FZ_LOG_DEBUG, FZ_LOG_INFO, FZ_LOG_WARN, FZ_LOG_ERROR
 void fz_log(fz_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void fz_log_set_rank(int rank);
 void fz_log_set_writer(bool writes_info);
+/* Whether this process writes info lines: the one that speaks for all. */
+bool fz_log_is_writer(void);
 void fz_log_set_level(fz_log_level least);
 /* Also append to path from now on; NULL closes. FZ_ERR_IO if it cannot be opened. */
 fz_status fz_log_open(const char *path);

@@ -1,0 +1,17 @@
+/* What the launcher and the scheduler say in the environment: the only place that calls getenv.
+ * Local. */
+#ifndef FZ_LAUNCH_ENVIRONMENT_H
+#define FZ_LAUNCH_ENVIRONMENT_H
+
+#include "core/status.h"
+
+typedef struct fz_environment {
+    int n_ranks;             /* what the launcher started; 0: not said, started alone */
+    const char *n_ranks_from; /* the variable it was read from */
+    const char *job;         /* the scheduler's job id, or NULL */
+} fz_environment;
+
+/* Also plans the failures of FLORENZ_FAULT. FZ_ERR_USAGE on nonsense there. */
+fz_status fz_environment_read(fz_environment *environment);
+
+#endif
