@@ -6,6 +6,8 @@
 #include <math.h>
 
 #include "model/ops/cpu.h"
+#include "model/ops/math.h"
+#include "model/ops/rows.h"
 
 enum { G = FZ_CHANNEL_GROUP };
 
@@ -53,25 +55,29 @@ static fz_status times_group(float *c, int64_t ldc, const float *x, int64_t ldx,
 
 static void softmax_row(float *a)
 {
-    float max = a[0], sum = 0.0f;
+    float max[FZ_LANES], sum[FZ_LANES] = {0.0f};
 
-    for (int j = 1; j < G; j++)
-        max = a[j] > max ? a[j] : max;
+    for (int j = 0; j < FZ_LANES; j++)
+        max[j] = a[j];
+    FZ_FOR_LANES(G, c, j, max[j] = max[j] > a[c + j] ? max[j] : a[c + j]);
+    const float top = fz_max_lanes(max);
     for (int j = 0; j < G; j++)
-        sum += a[j] = expf(a[j] - max);
+        a[j] = fz_expf(a[j] - top);
+    FZ_FOR_LANES(G, c, j, sum[j] += a[c + j]);
+    const float inverse = 1.0f / fz_sum_lanes(sum);
     for (int j = 0; j < G; j++)
-        a[j] /= sum;
+        a[j] *= inverse;
 }
 
 /* dA in, dS = A (dA - sum_j A dA) out. */
 static void softmax_row_backward(float *d, const float *a)
 {
-    float sum = 0.0f;
+    float sum[FZ_LANES] = {0.0f};
 
+    FZ_FOR_LANES(G, c, j, sum[j] += a[c + j] * d[c + j]);
+    const float mean = fz_sum_lanes(sum);
     for (int j = 0; j < G; j++)
-        sum += a[j] * d[j];
-    for (int j = 0; j < G; j++)
-        d[j] = a[j] * (d[j] - sum);
+        d[j] = a[j] * (d[j] - mean);
 }
 
 fz_status fz_cpu_channel_attention_forward(const fz_channel_attention_args *args, fz_queue *queue)
