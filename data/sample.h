@@ -1,0 +1,44 @@
+/* One annotation of a sample's JSON as the ids of model.md 6.3, without padding. Local.
+ *
+ *   "prompt_ids"   encoder ids as in the public data set: <s> and </s> are in the list; taken as they
+ *                  are, cut at the right at max_prompt
+ *   "prompt"       text: [<s>, tokens, </s>], cut at max_prompt
+ *   "output_ids"   labels as in the public data set: bos and eos are in the list; cut at max_output
+ *   "output"       text: [bos, tokens, eos], cut at max_output
+ *
+ * Ids win where both are there. A cut end keeps no eos, so a cut output does not teach to stop.
+ */
+#ifndef FZ_DATA_SAMPLE_H
+#define FZ_DATA_SAMPLE_H
+
+#include "core/status.h"
+#include "data/tokenizer.h"
+
+/* Special ids of the two tokenizers (model.md 10); the decoder's eos comes with the model. */
+enum { FZ_ENC_BOS = 0, FZ_ENC_EOS = 2, FZ_DEC_BOS = 2 };
+
+typedef struct fz_sample_rules {
+    int64_t max_prompt, max_output;
+    int64_t enc_vocab, dec_vocab; /* 0: any id */
+    int32_t dec_eos;
+    const fz_tokenizer *enc_tokenizer, *dec_tokenizer; /* borrowed; NULL: ids only */
+} fz_sample_rules;
+
+typedef struct fz_sample_ids {
+    int32_t *prompt; /* borrowed (max_prompt) */
+    int32_t *labels; /* borrowed (max_output) */
+    int64_t n_prompt, n_labels; /* both at least 1 */
+} fz_sample_ids;
+
+/* JSON text of a sample (not terminated), annotation number -> ids. FZ_ERR_FORMAT says what is wrong
+ * with it, without naming the file: "annotation 3: output_ids[7]: id 99999 is beyond the decoder's
+ * vocabulary of 512". */
+fz_status fz_sample_read(const void *json, size_t n, int32_t annotation,
+                         const fz_sample_rules *rules, fz_sample_ids *ids);
+
+/* The same for every annotation, for data check: *n_p annotations, of which *n_bad_p are bad; the
+ * error is that of the first bad one. ids is scratch. */
+fz_status fz_sample_check(const void *json, size_t n, const fz_sample_rules *rules,
+                          fz_sample_ids *ids, int64_t *n_p, int64_t *n_bad_p);
+
+#endif
