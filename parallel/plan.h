@@ -27,7 +27,7 @@ typedef struct fz_rank_plan {
     fz_shards shards;
     int64_t first_lane, n_lanes;
     int64_t first_micro, n_micro; /* of the step's M micro-batches */
-    int64_t in_flight;
+    int64_t in_flight;    /* micro-batches saved at once; a stage without backward needs 2 */
     int64_t grad_buffers; /* lane accumulators incl. tree stack */
     fz_plan_bytes bytes;
     double flops_forward, flops_backward; /* of one step, matrix products, longest texts */
@@ -43,6 +43,9 @@ typedef struct fz_plan {
     int *cut;          /* owned: n_stages + 1 block indices */
     double *cost;      /* owned: n_stages, FLOPs of a micro-batch of average texts */
     double bubble;
+    int *param_uses;     /* owned: 2 a parameter: its first and its second use; -1: none */
+    int64_t *norm_first; /* owned: n_params + 1: number of each trained parameter's first logical
+                            piece among the pieces of the global norm; the last is their count */
 } fz_plan;
 
 /* FZ_ERR_USAGE in the words of the config: "layout.tp: 3 does not divide 4 shards; use 1, 2 or 4"
@@ -51,5 +54,17 @@ fz_status fz_plan_create(const fz_program *program, const fz_train_config *train
                          const fz_layout_config *layout, fz_plan **plan_p);
 void fz_plan_destroy(fz_plan **plan);
 fz_status fz_plan_rank(const fz_plan *plan, int rank, fz_rank_plan *rank_plan);
+
+/* FLOPs of a training pass over a micro-batch of these sizes, on all its ranks together. */
+double fz_plan_micro_flops(const fz_plan *plan, const fz_sizes *sizes);
+/* The stage that runs a block. */
+int fz_plan_stage_of(const fz_plan *plan, int block);
+/* Whether anything flows back through a stage: a gradient of its weights or for a stage below. */
+bool fz_plan_has_backward(const fz_plan *plan, int stage);
+/* Pieces of a parameter that differ: S, S / replicas, or 1. */
+int64_t fz_plan_logical_pieces(const fz_plan *plan, int param);
+/* Of all ranks that hold a parameter's piece of that shard (0 for uncut ones), exactly one owns it:
+ * it counts it in norms and digests and writes it into checkpoints. Spread over the data axis. */
+bool fz_plan_owns(const fz_plan *plan, fz_mesh_coord coord, int param, int64_t shard);
 
 #endif
