@@ -133,25 +133,60 @@ fz_status fz_sample_read(const void *json, size_t n, int32_t annotation,
     return status;
 }
 
-fz_status fz_sample_check(const void *json, size_t n, const fz_sample_rules *rules,
-                          fz_sample_ids *ids, int64_t *n_p, int64_t *n_bad_p)
+static fz_status check_text(const side *s, const json_t *annotation)
+{
+    const json_t *text = json_object_get(annotation, s->text_key);
+    FZ_CHECK(json_is_string(text), FZ_ERR_FORMAT, "%s is not a text", s->text_key);
+    return FZ_OK;
+}
+
+/* As read_side, but text is fine without a tokenizer and the length before the cut is wanted. */
+static fz_status check_side(const side *s, const json_t *annotation, int32_t *out, bool *is_cut)
+{
+    const json_t *list = json_object_get(annotation, s->ids_key);
+    int64_t n = 0;
+
+    if (list == NULL && s->tokenizer == NULL && json_object_get(annotation, s->text_key) != NULL)
+        return check_text(s, annotation);
+    FZ_TRY(read_side(s, annotation, out, &n));
+    if (list != NULL)
+        *is_cut = *is_cut || (int64_t)json_array_size(list) > s->max;
+    else
+        *is_cut = *is_cut || out[n - 1] != s->eos;
+    return FZ_OK;
+}
+
+static fz_status check_annotation(const json_t *annotation, const fz_sample_rules *rules,
+                                  fz_sample_ids *ids, fz_sample_facts *facts)
+{
+    const side prompt = prompt_side(rules), output = output_side(rules);
+
+    FZ_CHECK(json_is_object(annotation), FZ_ERR_FORMAT, "is not an object");
+    facts->type = json_string_value(json_object_get(annotation, "type"));
+    facts->lang = json_string_value(json_object_get(annotation, "lang"));
+    FZ_TRY(check_side(&prompt, annotation, ids->prompt, &facts->is_cut));
+    FZ_TRY(check_side(&output, annotation, ids->labels, &facts->is_cut));
+    FZ_CHECK(facts->type != NULL && facts->lang != NULL, FZ_ERR_FORMAT, "has no text \"%s\"",
+             facts->type == NULL ? "type" : "lang");
+    return FZ_OK;
+}
+
+fz_status fz_sample_each(const void *json, size_t n, const fz_sample_rules *rules,
+                         fz_sample_ids *ids,
+                         void (*seen)(void *context, const fz_sample_facts *facts,
+                                      fz_status status),
+                         void *context)
 {
     json_t *root = NULL;
-    char first[sizeof fz_last_error()->text] = "";
-    fz_status worst = FZ_OK;
 
-    *n_p = *n_bad_p = 0;
     FZ_TRY(parse(json, n, &root));
     for (size_t i = 0; i < json_array_size(root); i++) {
-        const fz_status status = read_annotation(root, (int64_t)i, rules, ids);
-        ++*n_p;
-        if (status == FZ_OK) continue;
-        if (worst == FZ_OK) {
-            worst = status;
-            memcpy(first, fz_last_error()->text, sizeof first);
-        }
-        ++*n_bad_p;
+        fz_sample_facts facts = {.number = (int64_t)i};
+        fz_status status = check_annotation(json_array_get(root, i), rules, ids, &facts);
+        if (status != FZ_OK)
+            status = FZ_FAIL(status, "annotation %zu: %s", i, fz_last_error()->text);
+        seen(context, &facts, status);
     }
     json_decref(root);
-    return worst == FZ_OK ? FZ_OK : FZ_FAIL(worst, "%s", first);
+    return FZ_OK;
 }

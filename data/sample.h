@@ -36,9 +36,20 @@ typedef struct fz_sample_ids {
 fz_status fz_sample_read(const void *json, size_t n, int32_t annotation,
                          const fz_sample_rules *rules, fz_sample_ids *ids);
 
-/* The same for every annotation, for data check: *n_p annotations, of which *n_bad_p are bad; the
- * error is that of the first bad one. ids is scratch. */
-fz_status fz_sample_check(const void *json, size_t n, const fz_sample_rules *rules,
-                          fz_sample_ids *ids, int64_t *n_p, int64_t *n_bad_p);
+/* What data check wants to know of one annotation. */
+typedef struct fz_sample_facts {
+    int64_t number;
+    const char *type, *lang; /* borrowed for the call; NULL if missing (then it is bad) */
+    bool is_cut;             /* longer than a limit */
+} fz_sample_facts;
+
+/* Calls seen for every annotation of the JSON; with a status that is not FZ_OK the thread's last
+ * error says what is wrong with it. Fails only if there is no list to go through. Text is only
+ * looked at where rules has no tokenizer. ids is scratch. */
+fz_status fz_sample_each(const void *json, size_t n, const fz_sample_rules *rules,
+                         fz_sample_ids *ids,
+                         void (*seen)(void *context, const fz_sample_facts *facts,
+                                      fz_status status),
+                         void *context);
 
 #endif
