@@ -1,4 +1,5 @@
-/* florenz data synth: WebDataset shards of rendered scenes with captions and translations. Local. */
+/* florenz data synth: WebDataset shards of rendered scenes with captions and translations. Local.
+ */
 #ifndef FZ_DATA_SYNTH_H
 #define FZ_DATA_SYNTH_H
 
@@ -10,7 +11,7 @@ typedef struct fz_synth_config {
     const char *out;  /* directory; created; refused if it holds other files unless force */
     int64_t n_images; /* training images; held-out ones: max(32, n/20) more */
     uint64_t seed;
-    int image_size;   /* pixels of the JPEG */
+    int image_size; /* pixels of the JPEG */
     int images_per_shard;
     int n_threads;
     bool force;
