@@ -33,6 +33,8 @@ static fz_status take_quoted(fz_csv *csv, char **end_p)
     for (;; csv->at++) {
         FZ_CHECK(csv->at < csv->end, FZ_ERR_FORMAT, "%s:%lld: a quoted field does not end",
                  csv->name, (long long)line);
+        FZ_CHECK(*csv->at != '\0', FZ_ERR_FORMAT, "%s:%lld: a zero byte; is this a text file?",
+                 csv->name, (long long)csv->line);
         if (*csv->at == '\n') csv->line++;
         if (*csv->at == '"') {
             if (csv->at + 1 == csv->end || csv->at[1] != '"') break;
