@@ -58,7 +58,7 @@ static double drop_factor(const fz_case *h, int64_t i, int64_t j)
 static void forward_query(const fz_attention_ref *a, const fz_case *h, int64_t i)
 {
     const fz_attention_args *x = h->x;
-    double max = -INFINITY, sum = 0.0;
+    double max = -(double)INFINITY, sum = 0.0;
     double *o = a->o + h->o_at + i * x->o_stride;
 
     for (int64_t j = 0; j < h->Tk; j++)
@@ -66,7 +66,7 @@ static void forward_query(const fz_attention_ref *a, const fz_case *h, int64_t i
     for (int64_t j = 0; j < h->Tk; j++)
         if (is_visible(x, i, j)) sum += exp(score(a, h, i, j) - max);
     const double lse = max + log(sum);
-    a->lse[h->lse_at + i * x->n_heads] = sum > 0.0 ? lse : -INFINITY;
+    a->lse[h->lse_at + i * x->n_heads] = sum > 0.0 ? lse : -(double)INFINITY;
     for (int64_t c = 0; c < x->head_dim; c++)
         o[c] = 0.0;
     for (int64_t j = 0; j < h->Tk; j++)

@@ -6,7 +6,7 @@ void fz_ce_max_ref(double *z, double *max, double *target, const int32_t *labels
                    int64_t V, int64_t first, int64_t n_valid, double cap)
 {
     for (int64_t r = 0; r < N; r++) {
-        max[r] = -INFINITY;
+        max[r] = -(double)INFINITY;
         target[r] = 0.0;
         for (int64_t v = 0; v < n_valid; v++) {
             double *z_rv = &z[r * V + v];
