@@ -1,0 +1,5 @@
+fz_test(parallel/test_schedule LIBS fz_parallel)
+fz_test(parallel/test_lanes LIBS fz_parallel)
+fz_test(parallel/test_plan LIBS fz_parallel)
+fz_test(parallel/test_optimizer LIBS fz_parallel)
+fz_test(parallel/test_trainer LIBS fz_parallel RANKS 1 2 3 4)
