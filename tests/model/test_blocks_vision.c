@@ -251,8 +251,10 @@ static void assert_slope(rig *r, int64_t B, const float *in, const float *dout, 
 
 static void gradients_are_the_slopes_of_the_forward(void **state)
 {
-    static const int blocks[] = {PATCH0, SPATIAL0, CHANNEL0, PATCH1, SPATIAL1, PROJECTOR};
-    enum { B = 2 };
+    /* the last two: every second branch is dropped, the two branches differently */
+    static const int blocks[] = {PATCH0,   SPATIAL0,  CHANNEL0,     PATCH1,
+                                 SPATIAL1, PROJECTOR, LAST_SUB - 1, LAST_SUB};
+    enum { B = 4 };
     fz_program *program = make_program(0.5, NULL);
     (void)state;
     for (size_t b = 0; b < sizeof blocks / sizeof blocks[0]; b++) {

@@ -187,7 +187,7 @@ static void without_a_backward_only_the_output_is_saved(void **state)
 
 /* ---- drop-path ---- */
 
-enum { DROP_SUBS = 8, LAST_SUB = 11, DROP_B = 64 }; /* block 11: channel of stage 3, k = 7 of 7 */
+enum { DROP_SUBS = 8, DROP_B = 64 }; /* block 11: channel of stage 3, k = 7 of 7 */
 
 /* A block that adds 1 (attention branch) and 4 (FFN branch) to an input of zeros, each times its
  * drop-path factor: what the branches drew can be read off the output. */
@@ -321,6 +321,27 @@ static void the_largest_sizes_bound_all_smaller_ones(void **state)
     fz_program_destroy(&program);
 }
 
+/* A shard of four with one image needs what a process with one image needs, at any batch. */
+static void a_shard_pays_for_its_own_images_only(void **state)
+{
+    fz_program *program = make_program(0.1, NULL);
+    const fz_shards whole = {.n = 1, .first = 0, .count = 1}, last = shards_of(S - 1, 1);
+    (void)state;
+    for (int block = 0; block <= PROJECTOR; block++) {
+        const fz_block *b = &program->blocks[block];
+        const fz_sizes one = sizes_of(1, whole);
+        fz_block_bytes part, alone;
+        b->kind->bytes(b, program, &one, whole, &alone);
+        for (int64_t B = 1; B <= S; B++) {
+            const fz_sizes sizes = sizes_of(B, last);
+            b->kind->bytes(b, program, &sizes, last, &part);
+            assert_int_equal(sizes.n_local_images, 1);
+            assert_memory_equal(&part, &alone, sizeof part);
+        }
+    }
+    fz_program_destroy(&program);
+}
+
 /* model.md 9: GFLOP of the tower per image. */
 static void flops_are_the_published_ones(void **state)
 {
@@ -369,6 +390,7 @@ int main(void)
         cmocka_unit_test(
             drop_path_is_off_in_the_first_sub_block_in_eval_and_where_frozen_without_dropout),
         cmocka_unit_test(the_largest_sizes_bound_all_smaller_ones),
+        cmocka_unit_test(a_shard_pays_for_its_own_images_only),
         cmocka_unit_test(flops_are_the_published_ones),
     };
     fz_ops_cpu_start();

@@ -21,7 +21,17 @@
 #include "model/program.h"
 
 /* Side 60 gives maps of 15, 8, 4 and 2: four padded windows in stage 0, one in the others. */
-enum { SIDE = 60, S = 4, PATCH0 = 0, SPATIAL0, CHANNEL0, PATCH1, SPATIAL1, PROJECTOR = 12 };
+enum {
+    SIDE = 60,
+    S = 4,
+    PATCH0 = 0,
+    SPATIAL0,
+    CHANNEL0,
+    PATCH1,
+    SPATIAL1,
+    LAST_SUB = 11,
+    PROJECTOR
+};
 
 static inline fz_program *make_program(double drop_path, const char *freeze)
 {
