@@ -119,12 +119,12 @@ static fz_status walk_member(walk *w, struct archive *a, bool *done)
     return add_member(w, name, offset, bytes);
 }
 
-static fz_status walk_archive(walk *w, struct archive *a)
+static fz_status walk_archive(walk *w, struct archive *a, int fd)
 {
     archive_read_support_format_tar(a);
-    if (archive_read_open_filename(a, w->path, WALK_BLOCK) != ARCHIVE_OK) {
-        const int code = archive_errno(a);
-        if (code > 0) return FZ_FAIL(FZ_ERR_IO, "open %s: %s", w->path, strerror(code));
+    if (archive_read_open_fd(a, fd, WALK_BLOCK) != ARCHIVE_OK) {
+        if (archive_errno(a) == EIO)
+            return FZ_FAIL(FZ_ERR_IO, "read %s: %s", w->path, strerror(EIO));
         return not_a_tar(w->path, archive_text(a));
     }
     for (bool done = false; !done;)
@@ -132,29 +132,37 @@ static fz_status walk_archive(walk *w, struct archive *a)
     return FZ_OK;
 }
 
-fz_status fz_shard_list(const char *path, fz_shard_listing *listing_p)
+static fz_status walk_file(walk *w, int fd)
 {
     struct stat st;
-    fz_shard_listing list = {0};
-    walk w = {.listing = &list, .path = path};
 
-    if (stat(path, &st) != 0 || fz_fault_now(FZ_FAULT_READ))
-        return FZ_FAIL(FZ_ERR_IO, "open %s: %s", path, strerror(errno));
-    if (!S_ISREG(st.st_mode)) return FZ_FAIL(FZ_ERR_FORMAT, "%s: not a regular file", path);
-    if (st.st_size == 0) return FZ_FAIL(FZ_ERR_FORMAT, "%s: not a tar file (it is empty)", path);
-    list.tar_bytes = st.st_size;
-    list.mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+    FZ_CHECK(fstat(fd, &st) == 0, FZ_ERR_IO, "open %s: %s", w->path, strerror(errno));
+    FZ_CHECK(S_ISREG(st.st_mode), FZ_ERR_FORMAT, "%s: not a regular file", w->path);
+    FZ_CHECK(st.st_size > 0, FZ_ERR_FORMAT, "%s: not a tar file (it is empty)", w->path);
+    w->listing->tar_bytes = st.st_size;
+    w->listing->mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
 
     struct archive *a = archive_read_new();
-    if (a == NULL) return FZ_FAIL(FZ_ERR_MEMORY, "%s: libarchive has no memory", path);
-    const fz_status status = walk_archive(&w, a);
+    FZ_CHECK(a != NULL, FZ_ERR_MEMORY, "%s: libarchive has no memory", w->path);
+    const fz_status status = walk_archive(w, a, fd);
     archive_read_free(a);
-    if (status != FZ_OK) {
+    return status;
+}
+
+fz_status fz_shard_list(const char *path, fz_shard_listing *listing_p)
+{
+    fz_shard_listing list = {0};
+    walk w = {.listing = &list, .path = path};
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    FZ_CHECK(fd >= 0, FZ_ERR_IO, "open %s: %s", path, strerror(errno));
+    const fz_status status = walk_file(&w, fd);
+    close(fd);
+    if (status == FZ_OK)
+        *listing_p = list;
+    else
         fz_shard_listing_reset(&list);
-        return status;
-    }
-    *listing_p = list;
-    return FZ_OK;
+    return status;
 }
 
 void fz_shard_listing_reset(fz_shard_listing *listing)

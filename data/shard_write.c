@@ -76,7 +76,8 @@ fz_status fz_shard_writer_add(fz_shard_writer *writer, const char *name, const v
     archive_entry_set_size(entry, (int64_t)n);
     if (fz_fault_now(FZ_FAULT_WRITE))
         return FZ_FAIL(FZ_ERR_IO, "write %s: %s", writer->tmp_path, strerror(ENOSPC));
-    if (archive_write_header(writer->archive, entry) != ARCHIVE_OK) return write_failed(writer);
+    /* A warning is about a name that is not ASCII; it is written as it is. */
+    if (archive_write_header(writer->archive, entry) < ARCHIVE_WARN) return write_failed(writer);
     if (archive_write_data(writer->archive, bytes, n) != (la_ssize_t)n)
         return write_failed(writer);
     return FZ_OK;
