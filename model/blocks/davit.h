@@ -3,6 +3,10 @@
  * [floor(sB/S), floor((s+1)B/S)), so a product's shape never depends on how many shards it holds.
  * Trained weights: per micro-batch a tree leaf per shard, folded, summed over shards by the hook,
  * then added to the lane's gradient.
+ *
+ * A block does not copy the stream it reads: backward passes read it again, so it must stay where
+ * it was (another block's save, a receive buffer of the same life) until backward_weight is done.
+ * drop-path draws at sites block->site (attention) and block->site + 1 (FFN), by the image's sample.
  */
 #ifndef FZ_MODEL_BLOCKS_DAVIT_H
 #define FZ_MODEL_BLOCKS_DAVIT_H
