@@ -8,25 +8,15 @@
 
 #include "tests/support/ranks.h"
 
-#include "dist/mesh.h"
-#include "model/ops/ops.h"
-#include "parallel/synthetic.h"
-#include "parallel/trainer.h"
+#include "tests/parallel/rig.h"
 
-enum { N_STEPS = 3, N_ROWS = 4, MAX_BATCH = 48, SHARDS = 4 };
-
-typedef struct row {
-    const char *variant;
-    fz_schedule_kind schedule;
-    bool freeze, dropout;
-    int64_t micro_batch, n_micro, loss_micro;
-} row;
+enum { N_STEPS = 3, N_ROWS = 4, MAX_BATCH = 48 };
 
 static const row rows[N_ROWS] = {
-    {"tiny-bart", FZ_SCHEDULE_1F1B, false, true, 2, 5, 1},
-    {"tiny-gemma", FZ_SCHEDULE_AFAB, true, true, 3, 6, 3},
-    {"tiny-gemma", FZ_SCHEDULE_1F1B, false, false, 2, 3, 3},
-    {"tiny-bart", FZ_SCHEDULE_AFAB, true, false, 3, 16, 4},
+    {"tiny-bart", FZ_SCHEDULE_1F1B, false, true, 2, 5, 1, NULL},
+    {"tiny-gemma", FZ_SCHEDULE_AFAB, true, true, 3, 6, 3, NULL},
+    {"tiny-gemma", FZ_SCHEDULE_1F1B, false, false, 2, 3, 3, NULL},
+    {"tiny-bart", FZ_SCHEDULE_AFAB, true, false, 3, 16, 4, NULL},
 };
 
 static const fz_mesh_shape layouts[] = {
@@ -35,68 +25,6 @@ static const fz_mesh_shape layouts[] = {
     {1, 1, 4}, {4, 1, 1}, {1, 4, 1}, {2, 1, 2}, {1, 2, 2}, {2, 2, 1},
 };
 enum { N_LAYOUTS = sizeof layouts / sizeof layouts[0] };
-
-/* A trainer with all it stands on. */
-typedef struct rig {
-    fz_program *program;
-    fz_plan *plan;
-    fz_mesh mesh;
-    fz_trainer *trainer;
-    fz_synthetic *synthetic;
-    fz_rank_plan rank_plan;
-} rig;
-
-static fz_status configure(const row *r, fz_program **program_p, fz_train_config *train)
-{
-    fz_model_config c;
-    FZ_TRY(fz_model_variant(r->variant, &c));
-    c.image_size = 36;
-    c.max_prompt = 9;
-    c.max_output = 11;
-    c.freeze_recipe = r->freeze;
-    if (!r->dropout) c.dropout = c.attn_dropout = c.act_dropout = c.drop_path = 0;
-    *train = (fz_train_config){.seed = 7,
-                               .steps = 10,
-                               .global_batch = r->micro_batch * r->n_micro,
-                               .loss_batch = r->micro_batch * r->loss_micro,
-                               .micro_batch = r->micro_batch,
-                               .clip = 0.5,
-                               .lr = 3e-3,
-                               .weight_decay = 0.01,
-                               .beta1 = 0.9,
-                               .beta2 = 0.999,
-                               .eps = 1e-8,
-                               .warmup = 2,
-                               .lr_kind = FZ_LR_COSINE};
-    return fz_program_create(&c, SHARDS, program_p);
-}
-
-static fz_status rig_start(rig *g, const fz_world *where, fz_mesh_shape shape, const row *r)
-{
-    const fz_layout_config layout = {
-        .shape = shape, .schedule = r->schedule, .n_shards = SHARDS, .n_lanes = 8};
-    fz_train_config train;
-
-    memset(g, 0, sizeof *g);
-    FZ_TRY(configure(r, &g->program, &train));
-    FZ_TRY(fz_plan_create(g->program, &train, &layout, &g->plan));
-    FZ_TRY(fz_plan_rank(g->plan, where->rank, &g->rank_plan));
-    FZ_TRY(fz_mesh_create(where, shape, &g->mesh));
-    FZ_TRY(fz_trainer_create(g->plan, &g->mesh, &fz_ops_cpu, &g->trainer));
-    const fz_trainer_needs needs = fz_trainer_get_needs(g->trainer);
-    FZ_TRY(fz_synthetic_create(g->program, &train, &needs, 0, 1, &g->synthetic));
-    fz_trainer_init(g->trainer);
-    return FZ_OK;
-}
-
-static void rig_stop(rig *g)
-{
-    fz_synthetic_destroy(&g->synthetic);
-    fz_trainer_destroy(&g->trainer);
-    fz_mesh_reset(&g->mesh);
-    fz_plan_destroy(&g->plan);
-    fz_program_destroy(&g->program);
-}
 
 /* Everything that must not depend on the layout. */
 typedef struct outcome {
