@@ -33,21 +33,13 @@ static fz_status load_model(const char *path, void **processor_p)
 static fz_status train_model(const char *text_path, const char *model_path, int vocab,
                              bool bart_ids)
 {
-    char error[256] = "", prefix[512], vocab_size[16];
-    const size_t n = strlen(model_path);
+    char error[256] = "", vocab_size[16];
 
-    FZ_CHECK(n > 6 && n < sizeof prefix && strcmp(model_path + n - 6, ".model") == 0, FZ_ERR_ARG,
-             "tokenizer %s: the name must end in .model", model_path);
-    FZ_CHECK(strchr(text_path, ',') == NULL, FZ_ERR_USAGE,
-             "tokenizer %s: sentencepiece takes no path with a comma", text_path);
-    snprintf(prefix, sizeof prefix, "%.*s", (int)(n - 6), model_path);
     snprintf(vocab_size, sizeof vocab_size, "%d", vocab);
     /* identity: full-width punctuation stays itself, so decoding gives the text back. One thread
      * and a fixed seed: the same text gives the same model. A text with fewer pieces than asked
      * for gets a smaller vocabulary. */
     const char *const settings[][2] = {
-        {"input", text_path},
-        {"model_prefix", prefix},
         {"model_type", "unigram"},
         {"vocab_size", vocab_size},
         {"hard_vocab_limit", "false"},
@@ -63,13 +55,8 @@ static fz_status train_model(const char *text_path, const char *model_path, int 
         {"pad_id", bart_ids ? "1" : "0"},
         {NULL, NULL},
     };
-    FZ_CHECK(fz_sp_train(settings, error, sizeof error) == 0, FZ_ERR_IO, "train tokenizer %s: %s",
-             model_path, error);
-
-    /* Beside the model lies a list of its pieces that nobody reads. */
-    char list[520];
-    snprintf(list, sizeof list, "%s.vocab", prefix);
-    remove(list);
+    FZ_CHECK(fz_sp_train(text_path, model_path, settings, error, sizeof error) == 0, FZ_ERR_IO,
+             "train tokenizer %s on %s: %s", model_path, text_path, error);
     return FZ_OK;
 }
 

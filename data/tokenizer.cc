@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <fstream>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -74,15 +75,59 @@ int fz_sp_decode(const void *processor, const int32_t *ids, int64_t n, char *out
     }
 }
 
-int fz_sp_train(const char *const (*settings)[2], char *error, size_t error_bytes)
+/* Lines of a file, one sentence each. Training from a path would write the path into the model, and
+ * equal texts would give unequal bytes. */
+class Lines : public sentencepiece::SentenceIterator {
+  public:
+    explicit Lines(const char *path) : file_(path)
+    {
+        Next();
+    }
+    bool done() const override
+    {
+        return done_;
+    }
+    void Next() override
+    {
+        done_ = !std::getline(file_, line_);
+    }
+    const std::string &value() const override
+    {
+        return line_;
+    }
+    sentencepiece::util::Status status() const override
+    {
+        return sentencepiece::util::Status();
+    }
+    bool failed() const
+    {
+        return file_.bad() || !file_.is_open();
+    }
+
+  private:
+    std::ifstream file_;
+    std::string line_;
+    bool done_ = false;
+};
+
+int fz_sp_train(const char *text_path, const char *model_path, const char *const (*settings)[2],
+                char *error, size_t error_bytes)
 {
     try {
         std::unordered_map<std::string, std::string> list;
+        std::string model;
+        Lines lines(text_path);
+        if (lines.failed()) return say(error, error_bytes, "the text cannot be read"), -1;
         for (; (*settings)[0] != nullptr; settings++) list[(*settings)[0]] = (*settings)[1];
         sentencepiece::SetRandomGeneratorSeed(1);
-        const auto status = SentencePieceTrainer::Train(list);
-        if (status.ok()) return 0;
-        say(error, error_bytes, status.ToString().c_str());
+        const auto status = SentencePieceTrainer::Train(list, &lines, &model);
+        if (!status.ok()) return say(error, error_bytes, status.ToString().c_str()), -1;
+
+        std::ofstream out(model_path, std::ios::binary);
+        out.write(model.data(), static_cast<std::streamsize>(model.size()));
+        out.close();
+        if (!out.fail()) return 0;
+        say(error, error_bytes, "the model cannot be written");
     } catch (const std::exception &e) {
         say(error, error_bytes, e.what());
     }

@@ -18,8 +18,10 @@ int64_t fz_sp_vocab(const void *processor);
 int64_t fz_sp_encode(const void *processor, const char *text, int32_t *ids, int64_t max);
 /* 0, or -1. Text is cut to bytes - 1. */
 int fz_sp_decode(const void *processor, const int32_t *ids, int64_t n, char *out, size_t bytes);
-/* settings: {name, value} as spm_train's, ended by NULL. 0, or -1 and the reason. */
-int fz_sp_train(const char *const (*settings)[2], char *error, size_t error_bytes);
+/* One sentence a line of the text. settings: {name, value} as spm_train's, ended by NULL, without
+ * those that name files. 0, or -1 and the reason. */
+int fz_sp_train(const char *text_path, const char *model_path, const char *const (*settings)[2],
+                char *error, size_t error_bytes);
 
 #ifdef __cplusplus
 }
