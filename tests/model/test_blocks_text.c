@@ -333,39 +333,109 @@ static void the_pad_row_learns_from_the_head_alone(void **state)
     text_model_destroy(&m);
 }
 
-/* Frozen parts leave the gradients of the others as they are. */
-static void freezing_changes_no_other_gradient(void **state)
+/* patterns: separated by blanks. */
+static void freeze(fz_model_config *config, const char *patterns)
+{
+    char text[512], *rest = text;
+    snprintf(text, sizeof text, "%s", patterns);
+    config->n_freeze = 0;
+    for (char *one = strtok_r(text, " ", &rest); one; one = strtok_r(NULL, " ", &rest))
+        snprintf(config->freeze[config->n_freeze++], sizeof config->freeze[0], "%s", one);
+}
+
+/* Frozen parts leave the gradients of the others as they are, bit for bit. */
+static void check_freezing(const text_rank *all, const char *patterns)
+{
+    const fz_program *p = all->model->program;
+    fz_model_config config = p->config;
+    text_rank rank;
+    int n_frozen = 0;
+
+    freeze(&config, patterns);
+    text_model *m = text_model_create(&config, p->n_shards, SAMPLES, N_SAMPLES, all->model->seed);
+    text_rank_init(&rank, m, whole(m), &fz_hooks_local);
+    text_rank_run(&rank, true, false);
+    assert_int_equal(rank.n_wrong_bytes, 0);
+    for (int u = 0; u < p->n_uses; u++) {
+        const int param = p->uses[u].param;
+        const size_t n = (size_t)(text_piece(m, param) * text_pieces(m, param)) * sizeof(float);
+        n_frozen += all->grads[u] && !rank.grads[u];
+        if (!rank.grads[u]) continue;
+        if (memcmp(all->grads[u], rank.grads[u], n) != 0)
+            print_message("%s changed when %s froze\n", p->params[param].name, patterns);
+        assert_memory_equal(all->grads[u], rank.grads[u], n);
+    }
+    assert_true(n_frozen > 0);
+    text_rank_reset(&rank);
+    text_model_destroy(&m);
+}
+
+static void check_freezings(const char *variant, const char *const *patterns, size_t n)
+{
+    const fz_model_config config = tiny(variant, false);
+    text_model *m = text_model_create(&config, 2, SAMPLES, N_SAMPLES, 9);
+    text_rank all;
+    text_rank_init(&all, m, whole(m), &fz_hooks_local);
+    text_rank_run(&all, true, false);
+    for (size_t i = 0; i < n; i++)
+        check_freezing(&all, patterns[i]);
+    text_rank_reset(&all);
+    text_model_destroy(&m);
+}
+
+#define N_OF(list) (sizeof(list) / sizeof(list)[0])
+#define NO_ENCODER "vision_tower* image_* *.encoder.* "
+#define NO_DECODER_EMBED "*decoder.embed* *decoder.layernorm_embedding* "
+#define LAYER_0 "*.decoder.layers.0."
+
+static void freezing_bart_parts_changes_no_other_gradient(void **state)
 {
     (void)state;
-    static const char *const patterns[] = {"*.fc2.weight", "*.layers.1.*", "*layer_norm.bias",
-                                           "*.k_proj.*",   "*encoder.*",   "*decoder.layers.0.*"};
-    fz_model_config config = tiny("tiny-bart", false);
-    text_model *all = text_model_create(&config, 2, SAMPLES, N_SAMPLES, 9);
-    text_rank a, b;
+    static const char *const patterns[] = {
+        "*.fc2.weight",
+        "*.layers.1.*",
+        "*layer_norm.bias",
+        "*.k_proj.*",
+        "*norm*",
+        NO_ENCODER,
+        "*.decoder.*",
+        /* the lowest part that trains is, from below, a sub-layer of the first layer */
+        "vision_tower* image_* *.encoder.embed* *.encoder.layernorm_embedding*",
+        "vision_tower* image_* *.encoder.embed* *.encoder.layernorm_embedding* "
+        "*.encoder.layers.0.self_attn*",
+        NO_DECODER_EMBED,
+        NO_DECODER_EMBED LAYER_0 "self_attn*",
+        NO_DECODER_EMBED NO_ENCODER,
+        NO_DECODER_EMBED NO_ENCODER LAYER_0 "self_attn*",
+        NO_DECODER_EMBED NO_ENCODER LAYER_0 "self_attn* " LAYER_0 "encoder_attn*",
+        NO_DECODER_EMBED NO_ENCODER LAYER_0 "*attn*"
+                                            " " LAYER_0 "fc1*",
+        NO_DECODER_EMBED NO_ENCODER LAYER_0 "*proj*",
+    };
+    check_freezings("tiny-bart", patterns, N_OF(patterns));
+}
 
-    text_rank_init(&a, all, whole(all), &fz_hooks_local);
-    text_rank_run(&a, true, false);
-    for (size_t i = 0; i < sizeof patterns / sizeof patterns[0]; i++) {
-        config.n_freeze = 1;
-        snprintf(config.freeze[0], sizeof config.freeze[0], "%s", patterns[i]);
-        text_model *some = text_model_create(&config, 2, SAMPLES, N_SAMPLES, 9);
-        int n_frozen = 0;
-        text_rank_init(&b, some, whole(some), &fz_hooks_local);
-        text_rank_run(&b, true, false);
-        assert_int_equal(b.n_wrong_bytes, 0);
-        for (int u = 0; u < all->program->n_uses; u++) {
-            const int param = all->program->uses[u].param;
-            const size_t n = (size_t)(text_piece(all, param) * text_pieces(all, param));
-            n_frozen += a.grads[u] && !b.grads[u];
-            if (a.grads[u] && b.grads[u])
-                assert_memory_equal(a.grads[u], b.grads[u], n * sizeof(float));
-        }
-        assert_true(n_frozen > 0);
-        text_rank_reset(&b);
-        text_model_destroy(&some);
-    }
-    text_rank_reset(&a);
-    text_model_destroy(&all);
+static void freezing_gemma_parts_changes_no_other_gradient(void **state)
+{
+    (void)state;
+    static const char *const patterns[] = {
+        "*gate",
+        "*post_encoder_attention_layernorm*",
+        "*.down_proj*",
+        "*.up_proj* *.q_proj*",
+        "*layernorm*",
+        NO_ENCODER,
+        "*.decoder.embed*",
+        "*.decoder.embed* " LAYER_0 "input_layernorm*",
+        "*.decoder.embed* " LAYER_0 "input_layernorm* " LAYER_0 "self_attn*",
+        "*.decoder.embed* " LAYER_0 "*attention_layernorm* " LAYER_0 "input_layernorm* " LAYER_0
+        "self_attn*",
+        "*.decoder.embed* " NO_ENCODER LAYER_0 "*layernorm* " LAYER_0 "self_attn*",
+        "*.decoder.embed* " NO_ENCODER LAYER_0 "*layernorm* " LAYER_0 "*attn*",
+        "*.decoder.embed* " NO_ENCODER LAYER_0 "*layernorm* " LAYER_0 "*attn* " LAYER_0 "mlp.gate*",
+        "*.decoder.layers.* *.encoder.*",
+    };
+    check_freezings("tiny-gemma", patterns, N_OF(patterns));
 }
 
 static void check_odd_batch(const char *variant, const text_sample *samples, int64_t B)
@@ -442,7 +512,8 @@ int main(void)
         cmocka_unit_test(a_closed_gate_hides_the_image_and_moves_alone),
         cmocka_unit_test(padding_of_the_vocabulary_is_neither_scored_nor_trained),
         cmocka_unit_test(the_pad_row_learns_from_the_head_alone),
-        cmocka_unit_test(freezing_changes_no_other_gradient),
+        cmocka_unit_test(freezing_bart_parts_changes_no_other_gradient),
+        cmocka_unit_test(freezing_gemma_parts_changes_no_other_gradient),
         cmocka_unit_test(empty_prompts_single_tokens_and_no_samples_are_legal),
         cmocka_unit_test(chunks_of_the_head_add_up),
     };

@@ -290,7 +290,7 @@ void text_rank_run(text_rank *rank, bool training, bool loss_only)
                  .hooks = &rank->hooks,
                  .shards = rank->shards,
                  .batch = &batch,
-                 .seed = 11,
+                 .seed = TEXT_SEED,
                  .training = training,
                  .weights = weights,
                  .grads = rank->grads,

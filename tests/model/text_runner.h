@@ -5,7 +5,10 @@
 
 #include "model/program.h"
 
-/* Lengths of one sample; label_every: every n-th label does not count (0: all do). */
+/* The run's seed: what dropout is keyed by. */
+enum { TEXT_SEED = 11 };
+
+/* Lengths of one sample, in tokens. */
 typedef struct text_sample {
     int n_prompt, n_output;
 } text_sample;
