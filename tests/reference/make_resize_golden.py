@@ -11,7 +11,7 @@ pictures vertically first (17 x 31 to 13, for one), which changes the 8-bit roun
 passes; Florence-2 and Florenz were trained before it, always horizontally first.
 
 cmyk.jpg and cmyk.rgb: a CMYK JPEG and what Pillow's convert("RGB") makes of it; likewise alpha.png
-and alpha.rgb, and palette.png and palette.rgb.
+and alpha.rgb, and palette.png and palette.rgb. grey.jpg, and lossless.webp with palette.png's picture.
 """
 import struct
 import sys
@@ -62,6 +62,8 @@ def modes(folder):
     transparent.putalpha(alpha)
     transparent.save(folder + "/alpha.png")
     rgb.quantize(16).save(folder + "/palette.png")
+    smooth.convert("L").save(folder + "/grey.jpg", quality=90)
+    Image.open(folder + "/palette.png").convert("RGB").save(folder + "/lossless.webp", lossless=True)
     for name in ("cmyk.jpg", "alpha.png", "palette.png"):
         with open(folder + "/" + name.split(".")[0] + ".rgb", "wb") as out:
             out.write(Image.open(folder + "/" + name).convert("RGB").tobytes())
