@@ -24,8 +24,10 @@ typedef struct fz_head {
     int64_t sample_n, column; /* of dropout */
 } fz_head;
 
-typedef struct fz_span { /* visible keys [first, end) of a query */
-    int64_t first, end;
+/* Visible keys [first, end) of a query, and the whole groups of lanes [from, to) they lie in. Loops
+ * run over groups, so that short rows have no scalar tails; to <= ld. */
+typedef struct fz_span {
+    int64_t first, end, from, to;
 } fz_span;
 
 static int64_t padded(int64_t n)
@@ -42,10 +44,12 @@ size_t fz_cpu_attention_work(int64_t max_q_len, int64_t max_kv_len, int64_t head
 static fz_span visible(const fz_head *h, int64_t i)
 {
     const fz_attention_args *x = h->args;
-    fz_span span = {0, h->Tk};
+    fz_span span = {.first = 0, .end = h->Tk};
     if (x->causal && i + 1 < span.end) span.end = i + 1;
     if (x->window > 0 && i - x->window + 1 > span.first) span.first = i - x->window + 1;
-    if (span.first > span.end) span.first = span.end;
+    if (span.first >= span.end) return (fz_span){0};
+    span.from = span.first / FZ_LANES * FZ_LANES;
+    span.to = padded(span.end);
     return span;
 }
 
@@ -66,42 +70,53 @@ static void zero_rows(float *x, int64_t n, int64_t width, int64_t stride)
             x[i * stride + c] = 0.0f;
 }
 
-static void zero_outside(float *row, fz_span span, int64_t n)
+static void fill(float *x, int64_t first, int64_t end, float value)
 {
-    for (int64_t j = 0; j < span.first; j++)
-        row[j] = 0.0f;
-    for (int64_t j = span.end; j < n; j++)
-        row[j] = 0.0f;
+    for (int64_t j = first; j < end; j++)
+        x[j] = value;
 }
 
-static void cap_row(float *restrict s, int64_t n, float cap)
+static void cap_row(float *restrict s, fz_span span, float cap)
 {
     const float inverse = 1.0f / cap;
-    for (int64_t j = 0; j < n; j++)
-        s[j] = cap * fz_tanhf(s[j] * inverse);
+    for (int64_t c = span.from; c < span.to; c += FZ_LANES)
+        for (int j = 0; j < FZ_LANES; j++)
+            s[c + j] = cap * fz_tanhf(s[c + j] * inverse);
 }
 
-/* s -> exp(s - max) / sum over n places; returns log of the sum of exp(s). */
-static float softmax_row(float *s, int64_t n)
+/* s -> exp(s - max) / sum over the visible places and 0 over the others of n; returns log of the
+ * sum of exp(s). */
+static float softmax_row(float *restrict s, fz_span span, int64_t n)
 {
     float max[FZ_LANES], sum[FZ_LANES] = {0};
     for (int j = 0; j < FZ_LANES; j++)
         max[j] = -INFINITY;
-    if (n == 0) return -INFINITY;
-    FZ_FOR_LANES(n, c, j, max[j] = s[c + j] > max[j] ? s[c + j] : max[j]);
+    fill(s, span.from, span.first, -INFINITY); /* exp gives 0 */
+    fill(s, span.end, span.to, -INFINITY);
+    for (int64_t c = span.from; c < span.to; c += FZ_LANES)
+        for (int j = 0; j < FZ_LANES; j++)
+            max[j] = s[c + j] > max[j] ? s[c + j] : max[j];
     const float m = fz_max_lanes(max);
-    FZ_FOR_LANES(n, c, j, const float e = fz_expf(s[c + j] - m); s[c + j] = e; sum[j] += e);
+    for (int64_t c = span.from; c < span.to; c += FZ_LANES)
+        for (int j = 0; j < FZ_LANES; j++) {
+            const float e = fz_expf(s[c + j] - m);
+            s[c + j] = e;
+            sum[j] += e;
+        }
     const float total = fz_sum_lanes(sum), inverse = 1.0f / total;
-    for (int64_t j = 0; j < n; j++)
-        s[j] *= inverse;
-    return m + fz_logf(total);
+    for (int64_t c = span.from; c < span.to; c += FZ_LANES)
+        for (int j = 0; j < FZ_LANES; j++)
+            s[c + j] *= inverse;
+    fill(s, 0, span.from, 0.0f);
+    fill(s, span.to, n, 0.0f);
+    return span.from < span.to ? m + fz_logf(total) : -INFINITY;
 }
 
 static void drop_row(float *restrict p, fz_span span, const fz_head *h, int64_t i)
 {
     float buffer[FZ_DROP_BUFFER];
-    for (int64_t j = span.first; j < span.end; j += FZ_DROP_CHUNK) {
-        const int64_t n = span.end - j < FZ_DROP_CHUNK ? span.end - j : (int64_t)FZ_DROP_CHUNK;
+    for (int64_t j = span.from; j < span.to; j += FZ_DROP_CHUNK) {
+        const int64_t n = span.to - j < FZ_DROP_CHUNK ? span.to - j : (int64_t)FZ_DROP_CHUNK;
         const float *restrict f =
             fz_drop_factors(buffer, h->drop, h->sample_n, i, h->column + j, n);
         for (int64_t c = 0; c < n; c++)
@@ -122,9 +137,8 @@ static void forward_head(const fz_head *h)
     for (int64_t i = 0; i < h->Tq; i++) {
         float *row = p + i * h->ld;
         const fz_span span = visible(h, i);
-        if (x->softcap > 0.0f) cap_row(row + span.first, span.end - span.first, x->softcap);
-        x->lse[h->lse_at + i * x->n_heads] = softmax_row(row + span.first, span.end - span.first);
-        zero_outside(row, span, h->Tk);
+        if (x->softcap > 0.0f) cap_row(row, span, x->softcap);
+        x->lse[h->lse_at + i * x->n_heads] = softmax_row(row, span, h->ld);
         if (h->drop->active) drop_row(row, span, h, i);
     }
     if (h->Tk > 0)
@@ -185,17 +199,19 @@ static void backward_row(float *s, float *g, const fz_head *h, int64_t i)
     float buffer[FZ_DROP_BUFFER];
 
     if (!h->drop->active) {
-        backward_stretch(s + span.first, g + span.first, NULL, span.end - span.first, lse, D,
+        backward_stretch(s + span.from, g + span.from, NULL, span.to - span.from, lse, D,
                          x->softcap);
     } else {
-        for (int64_t j = span.first; j < span.end; j += FZ_DROP_CHUNK) {
-            const int64_t n = span.end - j < FZ_DROP_CHUNK ? span.end - j : (int64_t)FZ_DROP_CHUNK;
+        for (int64_t j = span.from; j < span.to; j += FZ_DROP_CHUNK) {
+            const int64_t n = span.to - j < FZ_DROP_CHUNK ? span.to - j : (int64_t)FZ_DROP_CHUNK;
             const float *f = fz_drop_factors(buffer, h->drop, h->sample_n, i, h->column + j, n);
             backward_stretch(s + j, g + j, f, n, lse, D, x->softcap);
         }
     }
-    zero_outside(s, span, h->Tk);
-    zero_outside(g, span, h->Tk);
+    fill(s, 0, span.first, 0.0f);
+    fill(s, span.end, h->ld, 0.0f);
+    fill(g, 0, span.first, 0.0f);
+    fill(g, span.end, h->ld, 0.0f);
 }
 
 /* first_of_group: the first query head of its key/value head writes dk and dv, the others add. */

@@ -20,14 +20,16 @@ fz_drop fz_drop_prepare(const fz_dropout *dropout)
     return drop;
 }
 
-#define PHILOX_ROUND(K0, K1)                                                                       \
-    do {                                                                                           \
-        const uint64_t p0 = (uint64_t)0xD2511F53u * (uint64_t)a;                                   \
-        const uint64_t p1 = (uint64_t)0xCD9E8D57u * (uint64_t)c;                                   \
-        a = (uint32_t)(p1 >> 32) ^ b ^ (K0);                                                       \
-        b = (uint32_t)p1;                                                                          \
-        c = (uint32_t)(p0 >> 32) ^ d ^ (K1);                                                       \
-        d = (uint32_t)p0;                                                                          \
+/* One round on 32-bit words kept in 64-bit lanes: what lies above them is noise, cut off before it
+ * is multiplied. */
+#define PHILOX_ROUND(r)                                         \
+    do {                                                        \
+        const uint64_t p0 = (a & 0xFFFFFFFFu) * 0xD2511F53u;    \
+        const uint64_t p1 = (c & 0xFFFFFFFFu) * 0xCD9E8D57u;    \
+        a = (p1 >> 32) ^ b ^ k0[r];                             \
+        b = p1;                                                 \
+        c = (p0 >> 32) ^ d ^ k1[r];                             \
+        d = p0;                                                 \
     } while (0)
 
 /* fz_philox4x32 of core/rng.h for n_lanes consecutive first counter words; the rounds are written
@@ -35,27 +37,27 @@ fz_drop fz_drop_prepare(const fz_dropout *dropout)
 static inline void philox_lanes(uint32_t *restrict out, int n_lanes, uint32_t block,
                                 const uint32_t counter[3], const uint32_t key[2])
 {
-    uint32_t k0[10], k1[10];
+    uint64_t k0[10], k1[10];
     for (int round = 0; round < 10; round++) {
         k0[round] = key[0] + (uint32_t)round * 0x9E3779B9u;
         k1[round] = key[1] + (uint32_t)round * 0xBB67AE85u;
     }
     for (int j = 0; j < n_lanes; j++) {
-        uint32_t a = block + (uint32_t)j, b = counter[0], c = counter[1], d = counter[2];
-        PHILOX_ROUND(k0[0], k1[0]);
-        PHILOX_ROUND(k0[1], k1[1]);
-        PHILOX_ROUND(k0[2], k1[2]);
-        PHILOX_ROUND(k0[3], k1[3]);
-        PHILOX_ROUND(k0[4], k1[4]);
-        PHILOX_ROUND(k0[5], k1[5]);
-        PHILOX_ROUND(k0[6], k1[6]);
-        PHILOX_ROUND(k0[7], k1[7]);
-        PHILOX_ROUND(k0[8], k1[8]);
-        PHILOX_ROUND(k0[9], k1[9]);
-        out[4 * j] = a;
-        out[4 * j + 1] = b;
-        out[4 * j + 2] = c;
-        out[4 * j + 3] = d;
+        uint64_t a = (uint64_t)block + (uint64_t)j, b = counter[0], c = counter[1], d = counter[2];
+        PHILOX_ROUND(0);
+        PHILOX_ROUND(1);
+        PHILOX_ROUND(2);
+        PHILOX_ROUND(3);
+        PHILOX_ROUND(4);
+        PHILOX_ROUND(5);
+        PHILOX_ROUND(6);
+        PHILOX_ROUND(7);
+        PHILOX_ROUND(8);
+        PHILOX_ROUND(9);
+        out[4 * j] = (uint32_t)a;
+        out[4 * j + 1] = (uint32_t)b;
+        out[4 * j + 2] = (uint32_t)c;
+        out[4 * j + 3] = (uint32_t)d;
     }
 }
 
