@@ -1,7 +1,8 @@
 /* Checkpoints: sharded HDF5, committed by a manifest and a rename, read at any layout. The format
  * is described in checkpoint/FORMAT.md. checkpoint/ knows names, pieces and bytes, not the trainer.
  *
- *   DIR/step-000012000/{MANIFEST, index.h5, s00/rank-00000.h5 ...}    DIR/base-<digest16>/   DIR/latest
+ *   DIR/step-000012000/{MANIFEST, index.h5, s00/rank-00000.h5 ...}    DIR/base-<digest16>/
+ * DIR/latest
  */
 #ifndef FZ_CHECKPOINT_CHECKPOINT_H
 #define FZ_CHECKPOINT_CHECKPOINT_H
@@ -10,8 +11,8 @@
 #include "dist/group.h"
 
 typedef struct fz_ckpt_info { /* what is stored besides tensors; the same on every rank */
-    int64_t step;    /* optimizer steps done */
-    int64_t samples; /* consumed by the run: the data position */
+    int64_t step;             /* optimizer steps done */
+    int64_t samples;          /* consumed by the run: the data position */
     uint64_t seed, data_fingerprint, config_hash;
     int tp, pp, dp;
     int64_t shards, lanes, global_batch, micro_batch;
@@ -37,10 +38,14 @@ typedef struct fz_ckpt_save_stats {
 fz_status fz_ckpt_save(const fz_group *world, const char *dir, const fz_state *state,
                        const fz_ckpt_info *info, int keep, fz_ckpt_save_stats *stats);
 
-/* Newest acceptable checkpoint under dir: manifest CRC and file sizes hold. *found false when there
- * is none. Rejected ones are logged with the reason. info filled on every rank.
+/* Newest acceptable checkpoint under dir: manifest CRC, file sizes and the index hold. *found false
+ * when there is none. Rejected ones are logged with the reason. info filled on every rank.
  * Collective over world. */
 fz_status fz_ckpt_find(const fz_group *world, const char *dir, bool *found, fz_ckpt_info *info);
+/* The same among steps below `before`: what to fall back to when a load found damage in the payload
+ * of a step that looked acceptable. Collective over world. */
+fz_status fz_ckpt_find_before(const fz_group *world, const char *dir, int64_t before, bool *found,
+                              fz_ckpt_info *info);
 
 /* Fills every view of state from step-<step> of any layout (the frozen ones from its base): block
  * CRCs are checked, and the digest of every tensor and kind is recomputed at the destination and

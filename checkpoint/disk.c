@@ -1,0 +1,208 @@
+#include "checkpoint/disk.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/fault.h"
+#include "core/log.h"
+#include "core/memory.h"
+
+/* Before every call that changes the disk. True: the call shall fail as on a full disk. */
+static bool fails_here(void)
+{
+    fz_fault_now(FZ_FAULT_KILL_SAVE);
+    if (!fz_fault_now(FZ_FAULT_WRITE)) return false;
+    errno = ENOSPC;
+    return true;
+}
+
+static fz_status failed(const char *verb, const char *path)
+{
+    return FZ_FAIL(FZ_ERR_IO, "%s %s: %s", verb, path, strerror(errno));
+}
+
+fz_status fz_disk_join(char *path, const char *dir, const char *name)
+{
+    const int n = snprintf(path, FZ_PATH_BYTES, "%s/%s", dir, name);
+    FZ_CHECK(n < FZ_PATH_BYTES, FZ_ERR_ARG, "the path %s/%s is too long", dir, name);
+    return FZ_OK;
+}
+
+fz_status fz_disk_open(const char *path, bool is_new, int *fd_p)
+{
+    if (is_new && fails_here()) return failed("create", path);
+    const int flags = is_new ? O_RDWR | O_CREAT | O_TRUNC : O_RDONLY;
+    const int fd = open(path, flags | O_CLOEXEC, 0644);
+    if (fd < 0 && !is_new && errno == ENOENT)
+        return FZ_FAIL(FZ_ERR_FORMAT, "open %s: no such file", path);
+    if (fd < 0) return failed(is_new ? "create" : "open", path);
+    *fd_p = fd;
+    return FZ_OK;
+}
+
+fz_status fz_disk_close(int fd, const char *path)
+{
+    return close(fd) == 0 ? FZ_OK : failed("close", path);
+}
+
+fz_status fz_disk_write_parts(int fd, const char *path, struct iovec *parts, int n_parts,
+                              int64_t offset)
+{
+    if (fails_here()) return failed("write", path);
+    while (n_parts > 0) {
+        ssize_t n = pwritev(fd, parts, n_parts, (off_t)offset);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return failed("write", path);
+        offset += n;
+        for (; n_parts > 0 && (size_t)n >= parts->iov_len; parts++, n_parts--)
+            n -= (ssize_t)parts->iov_len;
+        if (n_parts > 0) {
+            parts->iov_base = (char *)parts->iov_base + n;
+            parts->iov_len -= (size_t)n;
+        }
+    }
+    return FZ_OK;
+}
+
+fz_status fz_disk_write(int fd, const char *path, const void *data, size_t bytes, int64_t offset)
+{
+    if (fails_here()) return failed("write", path);
+    for (const char *at = data; bytes > 0;) {
+        const ssize_t n = pwrite(fd, at, bytes, (off_t)offset);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return failed("write", path);
+        at += n;
+        offset += n;
+        bytes -= (size_t)n;
+    }
+    return FZ_OK;
+}
+
+fz_status fz_disk_read(int fd, const char *path, void *data, size_t bytes, int64_t offset)
+{
+    if (fz_fault_now(FZ_FAULT_READ)) {
+        errno = EIO;
+        return failed("read", path);
+    }
+    for (char *at = data; bytes > 0;) {
+        const ssize_t n = pread(fd, at, bytes, (off_t)offset);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return failed("read", path);
+        FZ_CHECK(n > 0, FZ_ERR_FORMAT, "%s is cut off at byte %lld, %zu more are needed", path,
+                 (long long)offset, bytes);
+        at += n;
+        offset += n;
+        bytes -= (size_t)n;
+    }
+    return FZ_OK;
+}
+
+fz_status fz_disk_sync(int fd, const char *path)
+{
+    if (fails_here()) return failed("sync", path);
+    return fsync(fd) == 0 ? FZ_OK : failed("sync", path);
+}
+
+fz_status fz_disk_size(const char *path, int64_t *size)
+{
+    struct stat info;
+
+    if (stat(path, &info) != 0) {
+        if (errno == ENOENT) return FZ_FAIL(FZ_ERR_FORMAT, "%s is missing", path);
+        return failed("look at", path);
+    }
+    *size = (int64_t)info.st_size;
+    return FZ_OK;
+}
+
+bool fz_disk_is_there(const char *path)
+{
+    struct stat info;
+    return lstat(path, &info) == 0;
+}
+
+fz_status fz_disk_write_file(const char *path, const void *data, size_t bytes)
+{
+    int fd;
+
+    FZ_TRY(fz_disk_open(path, true, &fd));
+    fz_status status = fz_disk_write(fd, path, data, bytes, 0);
+    if (status == FZ_OK) status = fz_disk_sync(fd, path);
+    if (close(fd) != 0 && status == FZ_OK) status = failed("close", path);
+    return status;
+}
+
+fz_status fz_disk_read_file(const char *path, char **data_p, size_t *bytes_p)
+{
+    int64_t size = 0;
+    char *data = NULL;
+    int fd;
+
+    FZ_TRY(fz_disk_size(path, &size));
+    FZ_TRY(fz_disk_open(path, false, &fd));
+    fz_status status = fz_alloc((void **)&data, (size_t)size + 1, path);
+    if (status == FZ_OK) status = fz_disk_read(fd, path, data, (size_t)size, 0);
+    close(fd);
+    if (status != FZ_OK) {
+        fz_free(&data);
+        return status;
+    }
+    *data_p = data;
+    *bytes_p = (size_t)size;
+    return FZ_OK;
+}
+
+fz_status fz_disk_make_directory(const char *path)
+{
+    if (fails_here()) return failed("make directory", path);
+    if (mkdir(path, 0755) != 0 && errno != EEXIST) return failed("make directory", path);
+    return FZ_OK;
+}
+
+fz_status fz_disk_sync_directory(const char *path)
+{
+    if (fails_here()) return failed("sync directory", path);
+    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return failed("open directory", path);
+    /* Some file systems have no fsync of directories (EINVAL) and need none. */
+    const bool is_bad = fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP;
+    const fz_status status = is_bad ? failed("sync directory", path) : FZ_OK;
+    close(fd);
+    return status;
+}
+
+fz_status fz_disk_rename(const char *from, const char *to)
+{
+    if (fails_here()) return failed("rename to", to);
+    return rename(from, to) == 0 ? FZ_OK : failed("rename to", to);
+}
+
+static void remove_below(const char *path, int depth)
+{
+    DIR *dir = depth < 8 ? opendir(path) : NULL;
+    const struct dirent *entry;
+    char child[FZ_PATH_BYTES];
+
+    if (!dir) return;
+    while ((entry = readdir(dir))) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
+        if (fz_disk_join(child, path, entry->d_name) != FZ_OK) continue;
+        fz_fault_now(FZ_FAULT_KILL_SAVE);
+        if (unlink(child) == 0) continue;
+        remove_below(child, depth + 1);
+        rmdir(child);
+    }
+    closedir(dir);
+}
+
+void fz_disk_remove_tree(const char *path)
+{
+    fz_fault_now(FZ_FAULT_KILL_SAVE);
+    remove_below(path, 0);
+    if (rmdir(path) != 0 && errno != ENOENT) fz_warn("remove %s: %s", path, strerror(errno));
+}

@@ -1,0 +1,44 @@
+/* System calls of checkpoints, with the errors said in full and with the places where tests make
+ * them fail (FZ_FAULT_WRITE as a full disk, FZ_FAULT_READ) or kill the process before a call that
+ * changes the disk (FZ_FAULT_KILL_SAVE). Local.
+ *
+ * Reading something that should be there and is not, or is too short, is FZ_ERR_FORMAT; what the
+ * system refuses is FZ_ERR_IO.
+ */
+#ifndef FZ_CHECKPOINT_DISK_H
+#define FZ_CHECKPOINT_DISK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "core/status.h"
+
+enum { FZ_PATH_BYTES = 4096 };
+
+/* path = dir "/" name. FZ_ERR_ARG if it does not fit FZ_PATH_BYTES. */
+fz_status fz_disk_join(char *path, const char *dir, const char *name);
+
+/* Reading and writing; path only names the file in errors. */
+fz_status fz_disk_open(const char *path, bool is_new, int *fd_p); /* read-only unless new */
+fz_status fz_disk_close(int fd, const char *path);
+fz_status fz_disk_write(int fd, const char *path, const void *data, size_t bytes, int64_t offset);
+/* The parts behind each other; parts is used up. */
+fz_status fz_disk_write_parts(int fd, const char *path, struct iovec *parts, int n_parts,
+                              int64_t offset);
+fz_status fz_disk_read(int fd, const char *path, void *data, size_t bytes, int64_t offset);
+fz_status fz_disk_sync(int fd, const char *path);
+fz_status fz_disk_size(const char *path, int64_t *size);
+
+/* Whole small files. */
+fz_status fz_disk_write_file(const char *path, const void *data, size_t bytes); /* and fsync */
+fz_status fz_disk_read_file(const char *path, char **data_p, size_t *bytes_p);  /* owned; 0 after */
+
+/* Directories. */
+fz_status fz_disk_make_directory(const char *path); /* one that exists is fine */
+fz_status fz_disk_sync_directory(const char *path);
+fz_status fz_disk_rename(const char *from, const char *to);
+void fz_disk_remove_tree(const char *path); /* as far as it goes; what stays is a warning */
+bool fz_disk_is_there(const char *path);
+
+#endif
