@@ -337,6 +337,138 @@ static void noun_phrases_agree_in_gender_number_and_case(void **state)
     }
 }
 
+/* Every noun, every colour in both numbers and two genders: list 0 one of shape i in colour 4i mod
+ * 11, list 1 two of each with sizes by turns, lists 2 and 3 one and two stars (German: diamonds) in
+ * each colour. */
+static const struct {
+    fz_language_id language;
+    int list;
+    const char *text;
+} FORMS[] = {
+    {FZ_DE, 0,
+     "ein roter Kreis, ein schwarzes Quadrat, ein braunes Dreieck, "
+     "ein blauer Stern, ein weißes Kreuz, ein graues Herz, ein grüner Ring, "
+     "eine orangefarbene Raute, ein rosa Pfeil, eine gelbe Mondsichel, "
+     "ein violetter Kreis"},
+    {FZ_DE, 1,
+     "zwei kleine rote Kreise, zwei große schwarze Quadrate, "
+     "zwei kleine braune Dreiecke, zwei große blaue Sterne, "
+     "zwei kleine weiße Kreuze, zwei große graue Herzen, zwei kleine grüne Ringe, "
+     "zwei große orangefarbene Rauten, zwei kleine rosa Pfeile, "
+     "zwei große gelbe Mondsicheln, zwei kleine violette Kreise"},
+    {FZ_DE, 2,
+     "eine rote Raute, eine blaue Raute, eine grüne Raute, eine gelbe Raute, "
+     "eine schwarze Raute, eine weiße Raute, eine orangefarbene Raute, "
+     "eine violette Raute, eine braune Raute, eine graue Raute, eine rosa Raute"},
+    {FZ_DE, 3,
+     "zwei rote Rauten, zwei blaue Rauten, zwei grüne Rauten, zwei gelbe Rauten, "
+     "zwei schwarze Rauten, zwei weiße Rauten, zwei orangefarbene Rauten, "
+     "zwei violette Rauten, zwei braune Rauten, zwei graue Rauten, zwei rosa Rauten"},
+    {FZ_FR, 0,
+     "un cercle rouge, un carré noir, un triangle marron, une étoile bleue, "
+     "une croix blanche, un cœur gris, un anneau vert, un losange orange, "
+     "une flèche rose, un croissant jaune, un cercle violet"},
+    {FZ_FR, 1,
+     "deux petits cercles rouges, deux grands carrés noirs, "
+     "deux petits triangles marron, deux grandes étoiles bleues, "
+     "deux petites croix blanches, deux grands cœurs gris, "
+     "deux petits anneaux verts, deux grands losanges orange, "
+     "deux petites flèches roses, deux grands croissants jaunes, "
+     "deux petits cercles violets"},
+    {FZ_FR, 2,
+     "une étoile rouge, une étoile bleue, une étoile verte, une étoile jaune, "
+     "une étoile noire, une étoile blanche, une étoile orange, une étoile violette, "
+     "une étoile marron, une étoile grise, une étoile rose"},
+    {FZ_FR, 3,
+     "deux étoiles rouges, deux étoiles bleues, deux étoiles vertes, "
+     "deux étoiles jaunes, deux étoiles noires, deux étoiles blanches, "
+     "deux étoiles orange, deux étoiles violettes, deux étoiles marron, "
+     "deux étoiles grises, deux étoiles roses"},
+    {FZ_ES, 0,
+     "un círculo rojo, un cuadrado negro, un triángulo marrón, una estrella azul, "
+     "una cruz blanca, un corazón gris, un anillo verde, un rombo naranja, "
+     "una flecha rosa, una media luna amarilla, un círculo morado"},
+    {FZ_ES, 1,
+     "dos círculos rojos pequeños, dos cuadrados negros grandes, "
+     "dos triángulos marrones pequeños, dos estrellas azules grandes, "
+     "dos cruces blancas pequeñas, dos corazones grises grandes, "
+     "dos anillos verdes pequeños, dos rombos naranja grandes, "
+     "dos flechas rosa pequeñas, dos medias lunas amarillas grandes, "
+     "dos círculos morados pequeños"},
+    {FZ_ES, 2,
+     "una estrella roja, una estrella azul, una estrella verde, "
+     "una estrella amarilla, una estrella negra, una estrella blanca, "
+     "una estrella naranja, una estrella morada, una estrella marrón, "
+     "una estrella gris, una estrella rosa"},
+    {FZ_ES, 3,
+     "dos estrellas rojas, dos estrellas azules, dos estrellas verdes, "
+     "dos estrellas amarillas, dos estrellas negras, dos estrellas blancas, "
+     "dos estrellas naranja, dos estrellas moradas, dos estrellas marrones, "
+     "dos estrellas grises, dos estrellas rosa"},
+    {FZ_RU, 0,
+     "красный круг, чёрный квадрат, коричневый треугольник, синяя звезда, "
+     "белый крест, серое сердце, зелёное кольцо, оранжевый ромб, розовая стрелка, "
+     "жёлтый полумесяц, фиолетовый круг"},
+    {FZ_RU, 1,
+     "два маленьких красных круга, два больших чёрных квадрата, "
+     "два маленьких коричневых треугольника, две большие синие звезды, "
+     "два маленьких белых креста, два больших серых сердца, "
+     "два маленьких зелёных кольца, два больших оранжевых ромба, "
+     "две маленькие розовые стрелки, два больших жёлтых полумесяца, "
+     "два маленьких фиолетовых круга"},
+    {FZ_RU, 2,
+     "красная звезда, синяя звезда, зелёная звезда, жёлтая звезда, чёрная звезда, "
+     "белая звезда, оранжевая звезда, фиолетовая звезда, коричневая звезда, "
+     "серая звезда, розовая звезда"},
+    {FZ_RU, 3,
+     "две красные звезды, две синие звезды, две зелёные звезды, две жёлтые звезды, "
+     "две чёрные звезды, две белые звезды, две оранжевые звезды, "
+     "две фиолетовые звезды, две коричневые звезды, две серые звезды, "
+     "две розовые звезды"},
+    {FZ_ZH, 0,
+     "一个红色的圆形, 一个黑色的正方形, 一个棕色的三角形, 一颗蓝色的五角星, 一个白色的十字, "
+     "一颗灰色的爱心, 一个绿色的圆环, 一个橙色的菱形, "
+     "一支粉色的箭头, 一弯黄色的月牙, 一个紫色的圆形"},
+    {FZ_ZH, 1,
+     "两个红色的小圆形, 两个黑色的大正方形, 两个棕色的小三角形, 两颗蓝色的大五角星, "
+     "两个白色的小十字, 两颗灰色的大爱心, 两个绿色的小圆环, "
+     "两个橙色的大菱形, 两支粉色的小箭头, 两弯黄色的大月牙, 两个紫色的小圆形"},
+    {FZ_ZH, 2,
+     "一颗红色的五角星, 一颗蓝色的五角星, 一颗绿色的五角星, 一颗黄色的五角星, 一颗黑色的五角星, "
+     "一颗白色的五角星, 一颗橙色的五角星, "
+     "一颗紫色的五角星, 一颗棕色的五角星, 一颗灰色的五角星, 一颗粉色的五角星"},
+    {FZ_ZH, 3,
+     "两颗红色的五角星, 两颗蓝色的五角星, 两颗绿色的五角星, 两颗黄色的五角星, 两颗黑色的五角星, "
+     "两颗白色的五角星, 两颗橙色的五角星, "
+     "两颗紫色的五角星, 两颗棕色的五角星, 两颗灰色的五角星, 两颗粉色的五角星"},
+};
+
+static void every_noun_and_colour_has_its_forms(void **state)
+{
+    (void)state;
+    for (size_t row = 0; row < sizeof FORMS / sizeof *FORMS; row++) {
+        const fz_language *language = fz_language_get(FORMS[row].language);
+        const int list = FORMS[row].list;
+        char out[4 * FZ_SENTENCE_BYTES] = "";
+        fz_text text = {.out = out, .bytes = sizeof out};
+
+        for (int i = 0; i < FZ_N_COLOURS; i++) {
+            const int feminine = FORMS[row].language == FZ_DE ? FZ_DIAMOND : FZ_STAR;
+            const fz_entity entity = {.shape = list < 2 ? i % FZ_N_SHAPES : feminine,
+                                      .colour = list < 2 ? 4 * i % FZ_N_COLOURS : i,
+                                      .size = i % 2,
+                                      .count = 1 + list % 2};
+
+            if (i > 0) fz_text_add(&text, ", ");
+            language->noun_phrase(&text, &entity, list == 1,
+                                  (fz_form){.grammatical_case = FZ_NOM,
+                                            .gender = language->gender[entity.shape],
+                                            .plural = entity.count > 1});
+        }
+        assert_string_equal(out, FORMS[row].text);
+    }
+}
+
 /* What holds for any sentence of any language. */
 static void check_form(const char *code, const char *text)
 {
@@ -414,6 +546,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(golden_sentences_are_said),
         cmocka_unit_test(noun_phrases_agree_in_gender_number_and_case),
+        cmocka_unit_test(every_noun_and_colour_has_its_forms),
         cmocka_unit_test(every_pattern_of_every_language_says_every_scene),
         cmocka_unit_test(languages_have_the_same_patterns_and_all_their_words),
         cmocka_unit_test(a_sentence_that_does_not_fit_is_an_error),
