@@ -11,6 +11,7 @@ static int log_rank = -1;
 static bool log_writes_info = true; /* until a world exists, this process is the only one */
 static fz_log_level log_least = FZ_LOG_INFO;
 static FILE *log_file;
+static bool has_progress; /* a line without its end stands on the terminal */
 
 void fz_log_set_rank(int rank)
 {
@@ -32,6 +33,36 @@ void fz_log_set_level(fz_log_level least)
     log_least = least;
 }
 
+static void clear_progress(void)
+{
+    if (has_progress) fputs("\r\033[K", stderr);
+    has_progress = false;
+}
+
+void fz_log_progress(const char *text)
+{
+    pthread_mutex_lock(&lock);
+    clear_progress();
+    if (text) fputs(text, stderr);
+    has_progress = text != NULL;
+    fflush(stderr);
+    pthread_mutex_unlock(&lock);
+}
+
+void fz_log_to_file(const char *format, ...)
+{
+    va_list args;
+    pthread_mutex_lock(&lock);
+    if (log_file && log_writes_info && log_least <= FZ_LOG_INFO) {
+        va_start(args, format);
+        vfprintf(log_file, format, args);
+        va_end(args);
+        fputc('\n', log_file);
+        fflush(log_file);
+    }
+    pthread_mutex_unlock(&lock);
+}
+
 void fz_log(fz_log_level level, const char *format, ...)
 {
     static const char *const prefix[] = {"debug: ", "", "florenz: warning: ", "florenz: error: "};
@@ -45,6 +76,7 @@ void fz_log(fz_log_level level, const char *format, ...)
     if (level >= FZ_LOG_WARN && log_rank >= 0) snprintf(rank, sizeof rank, "rank %d: ", log_rank);
 
     pthread_mutex_lock(&lock);
+    clear_progress();
     fprintf(stderr, "%s%s%s\n", prefix[level], rank, text);
     if (log_file) {
         fprintf(log_file, "%s%s%s\n", prefix[level], rank, text);

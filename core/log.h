@@ -19,6 +19,11 @@ void fz_log_set_level(fz_log_level least);
 /* Also append to path from now on; NULL closes. FZ_ERR_IO if it cannot be opened. */
 fz_status fz_log_open(const char *path);
 
+/* Info for the file alone, where a terminal shows a progress line instead. */
+void fz_log_to_file(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* A line on the terminal that the next one, of any kind, takes the place of. NULL: clears it. */
+void fz_log_progress(const char *text);
+
 #define fz_info(...) fz_log(FZ_LOG_INFO, __VA_ARGS__)
 #define fz_warn(...) fz_log(FZ_LOG_WARN, __VA_ARGS__)
 

@@ -47,8 +47,8 @@ static fz_status parse_option(fz_options *options, int argc, char **argv, int *i
     const char *text = argv[*i];
     const size_t length = strcspn(text, "=");
     const fz_option *option = find(options->command, text, length);
-    FZ_CHECK(option, FZ_ERR_USAGE, "%.*s: unknown option; the nearest one is %s; see florenz %s --help",
-             (int)length, text, nearest(options->command, text), argv[0]);
+    FZ_CHECK(option, FZ_ERR_USAGE, "%.*s: unknown option; the nearest one is %s; see --help",
+             (int)length, text, nearest(options->command, text));
     if (!option->value) {
         FZ_CHECK(text[length] == '\0', FZ_ERR_USAGE, "%s takes no value", option->name);
         return add(options, option, "");

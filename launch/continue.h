@@ -1,0 +1,24 @@
+/* A run that goes on from a checkpoint: what of the config may differ (design.md 9). Local, the same
+ * on every rank.
+ *
+ *   free       nothing is said
+ *   announced  one line for each key
+ *   refused    FZ_ERR_USAGE unless the key is in accept
+ *   never      FZ_ERR_USAGE
+ */
+#ifndef FZ_LAUNCH_CONTINUE_H
+#define FZ_LAUNCH_CONTINUE_H
+
+#include "checkpoint/checkpoint.h"
+#include "launch/config.h"
+
+/* FZ_ERR_USAGE for a name that is no key, or a key that no flag makes acceptable. */
+fz_status fz_continue_check_accept(const char *const *accept, int n_accept);
+
+/* config: resolved. fingerprint and arithmetic_id: of now. A change of the data itself counts as
+ * the key data.train, refused. Says what changed. */
+fz_status fz_continue_check(const fz_config *config, const fz_ckpt_info *info,
+                            uint64_t fingerprint, const char *arithmetic_id,
+                            const char *const *accept, int n_accept);
+
+#endif

@@ -1,0 +1,192 @@
+#include "launch/session.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/memory.h"
+#include "launch/config_yaml.h"
+#include "launch/exit_codes.h"
+#include "launch/layouts.h"
+#include "launch/share.h"
+
+int fz_session_sets(const fz_options *options, const char *set[FZ_OPTION_ARGS])
+{
+    int n = 0;
+    for (int i = 0; i < options->n_given; i++)
+        if (strcmp(options->given[i].option->name, "--set") == 0)
+            set[n++] = options->given[i].value;
+    return n;
+}
+
+fz_status fz_session_start(fz_session *session, const fz_options *options)
+{
+    const char *set[FZ_OPTION_ARGS];
+    const int n_set = fz_session_sets(options, set);
+    memset(session, 0, sizeof *session);
+    FZ_TRY(fz_environment_read(&session->environment));
+    FZ_TRY(fz_world_start(session->environment.n_ranks, session->environment.n_ranks_from,
+                          &session->world));
+    FZ_TRY(fz_config_load(&session->config, options->arg[0], set, n_set, session->world.group));
+    const int used = snprintf(session->checkpoints, sizeof session->checkpoints, "%s/checkpoints",
+                              session->config.run.dir);
+    FZ_CHECK(used > 0 && (size_t)used < sizeof session->checkpoints, FZ_ERR_USAGE,
+             "run.dir: the path is too long");
+    return FZ_OK;
+}
+
+/* The largest tp that divides both, for commands that have no wish of their own. */
+static fz_mesh_shape fallback_shape(const fz_session *s, fz_purpose purpose)
+{
+    const int n = s->world.size;
+    int tp = 1;
+    if (purpose == FZ_FOR_EVAL && n <= s->layout.n_lanes)
+        return (fz_mesh_shape){.pp = 1, .dp = n, .tp = 1};
+    while (2 * tp <= s->layout.n_shards && n % (2 * tp) == 0)
+        tp *= 2;
+    return (fz_mesh_shape){.pp = n / tp, .dp = 1, .tp = tp};
+}
+
+static fz_status choose_layout(fz_session *s, fz_purpose purpose)
+{
+    const fz_status status =
+        fz_config_layout(&s->config, s->program, s->world.size, &s->layout);
+    if (purpose == FZ_FOR_TRAINING) return status;
+    if (status != FZ_OK && status != FZ_ERR_USAGE) return status;
+    if (status == FZ_OK && (purpose == FZ_FOR_EVAL || s->layout.shape.dp == 1)) return FZ_OK;
+    s->layout.shape = fallback_shape(s, purpose);
+    return FZ_OK;
+}
+
+/* What every rank computes for itself, and alike. */
+static fz_status make_plan(fz_session *s, fz_purpose purpose)
+{
+    int64_t n_lanes = 0, n_shards = 0;
+    FZ_TRY(fz_config_model(&s->config, &s->model));
+    fz_config_train(&s->config, &s->train);
+    FZ_TRY(fz_config_numerics(&s->config, &s->model, &n_shards, &n_lanes));
+    FZ_TRY(fz_program_create(&s->model, n_shards, &s->program));
+    FZ_TRY(choose_layout(s, purpose));
+    return fz_plan_create(s->program, &s->train, &s->layout, &s->plan);
+}
+
+const fz_ops *fz_session_ops(const fz_session *session)
+{
+    (void)session; /* auto and cpu are the same until there is a device to choose */
+    return &fz_ops_cpu;
+}
+
+fz_status fz_session_build(fz_session *s, fz_purpose purpose)
+{
+    fz_ops_cpu_start();
+    FZ_TRY(fz_share_status(s->world.group, fz_config_blame(&s->config, make_plan(s, purpose))));
+    FZ_TRY(fz_mesh_create(&s->world, s->layout.shape, &s->mesh));
+    return fz_trainer_create(s->plan, &s->mesh, fz_session_ops(s), &s->trainer);
+}
+
+fz_status fz_session_load(fz_session *s, bool *found_p, fz_ckpt_info *info)
+{
+    FZ_TRY(fz_agree(s->world.group, fz_ckpt_start()));
+    FZ_TRY(fz_ckpt_find(s->world.group, s->checkpoints, found_p, info));
+    s->can_continue = *found_p;
+    if (!*found_p) return FZ_OK;
+    FZ_TRY(fz_ckpt_load(s->world.group, s->checkpoints, info->step, fz_trainer_state(s->trainer)));
+    fz_trainer_set_step_count(s->trainer, info->step);
+    return FZ_OK;
+}
+
+static fz_status build_index(const char *key, const fz_text_list *list, fz_index **index_p)
+{
+    char pattern[FZ_LIST_MAX * FZ_TEXT_BYTES / 4];
+    FZ_CHECK(list->n > 0, FZ_ERR_USAGE, "%s: no shards are given; name tar files, as in \"%s-*.tar\"",
+             key, strcmp(key, "data.eval") == 0 ? "eval" : "train");
+    fz_config_pattern(list, pattern, sizeof pattern);
+    const fz_status status = fz_index_build(pattern, index_p);
+    if (status != FZ_OK) return FZ_FAIL(status, "%s: %s", key, fz_last_error()->text);
+    if ((*index_p)->n_annotations > 0) return FZ_OK;
+    fz_index_destroy(index_p);
+    return FZ_FAIL(FZ_ERR_FORMAT, "%s: no samples in %s", key, pattern);
+}
+
+fz_status fz_session_index(fz_session *s, const char *key, const fz_text_list *list,
+                           fz_index **index_p)
+{
+    fz_index *index = NULL;
+    void *bytes = NULL;
+    size_t n = 0;
+    fz_status status = FZ_OK;
+    fz_span_begin("index", FZ_SHARE_DATA);
+    if (s->world.rank == 0) {
+        status = fz_config_blame(&s->config, build_index(key, list, &index));
+        if (status == FZ_OK && s->world.size > 1) status = fz_index_pack(index, &bytes, &n);
+    }
+    status = fz_share_bytes(s->world.group, status, &bytes, &n, "the data index");
+    if (status == FZ_OK && s->world.size > 1) {
+        if (s->world.rank != 0) status = fz_index_unpack(bytes, n, &index);
+        status = fz_agree(s->world.group, status);
+    }
+    fz_free(&bytes);
+    fz_span_end();
+    if (status != FZ_OK)
+        fz_index_destroy(&index);
+    else
+        *index_p = index;
+    return status;
+}
+
+static fz_status load_tokenizer(const char *key, const char *path, int64_t vocab,
+                                fz_tokenizer **tokenizer_p)
+{
+    if (!path[0]) return FZ_OK;
+    FZ_TRY(fz_tokenizer_load(path, tokenizer_p));
+    const int64_t has = fz_tokenizer_vocab(*tokenizer_p);
+    FZ_CHECK(has <= vocab, FZ_ERR_USAGE,
+             "%s: %s has %lld ids, but the model's vocabulary has %lld", key, path, (long long)has,
+             (long long)vocab);
+    return FZ_OK;
+}
+
+fz_status fz_session_tokenizers(fz_session *s)
+{
+    fz_status status = load_tokenizer("data.enc_tokenizer", s->config.data.enc_tokenizer,
+                                      s->model.enc_vocab, &s->enc_tokenizer);
+    if (status == FZ_OK)
+        status = load_tokenizer("data.dec_tokenizer", s->config.data.dec_tokenizer,
+                                s->model.dec_vocab, &s->dec_tokenizer);
+    return fz_share_status(s->world.group, fz_config_blame(&s->config, status));
+}
+
+void fz_session_stop(fz_session *s)
+{
+    fz_tokenizer_destroy(&s->enc_tokenizer);
+    fz_tokenizer_destroy(&s->dec_tokenizer);
+    fz_trainer_destroy(&s->trainer);
+    fz_mesh_reset(&s->mesh);
+    fz_plan_destroy(&s->plan);
+    fz_program_destroy(&s->program);
+    fz_world_stop(&s->world);
+}
+
+/* What was taken and not given back is a mistake of ours; nothing at this point can fail for it. */
+static void report_balance(void)
+{
+    const fz_memory_counters memory = fz_memory_get();
+    if (memory.n_live != 0)
+        fz_log(FZ_LOG_DEBUG, "%lld blocks (%lld bytes) were not freed", (long long)memory.n_live,
+               (long long)memory.bytes_live);
+}
+
+int fz_session_exit(fz_session *s, fz_status status)
+{
+    /* Over a broken communicator nothing can be said or finalized any more. */
+    if (status == FZ_ERR_COMM && s->world.group) {
+        fz_log(FZ_LOG_ERROR, "%s", fz_last_error()->text);
+        fz_world_abort(fz_exit_code(status, s->can_continue));
+    }
+    const int code = fz_exit_with(status, s->can_continue);
+    fz_session_stop(s);
+    report_balance();
+    fz_log_open(NULL);
+    return code;
+}
