@@ -1,4 +1,9 @@
-/* BART encoder and decoder as blocks (model.md 4); post-norm, dropout, biases everywhere. */
+/* BART encoder and decoder as blocks (model.md 4); post-norm, dropout, biases everywhere.
+ *
+ * Gradients of norms, biases, positions and tables are formed in backward_input, which has what
+ * they need in hand; backward_weight makes those of the layers' matrices.
+ * Dropout sites, from block->site: embedding 0; layer: self-attention weights 0 and output 1, cross
+ * 2 and 3, hidden layer 4, feed-forward output 5. */
 #ifndef FZ_MODEL_BLOCKS_BART_H
 #define FZ_MODEL_BLOCKS_BART_H
 

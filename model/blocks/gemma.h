@@ -1,4 +1,7 @@
-/* Gemma-2 decoder with gated cross-attention as blocks (model.md 5 and 6.2). No biases. */
+/* Gemma-2 decoder with gated cross-attention as blocks (model.md 5 and 6.2). No biases,
+ * no dropout. Gradients of norms, gates and the table are formed in backward_input, those of the
+ * layers' matrices in backward_weight. Where there are fewer key/value heads than shards, flops
+ * counts what the replicas really compute. */
 #ifndef FZ_MODEL_BLOCKS_GEMMA_H
 #define FZ_MODEL_BLOCKS_GEMMA_H
 

@@ -153,15 +153,82 @@ static void equal_logits_choose_the_lowest_id(void **state)
     text_rank ranks[4];
 
     memset(m->weights[table], 0, (size_t)(512 * config.dec_width) * sizeof(float));
-    for (int r = 0; r < 4; r++)
-        text_rank_init(&ranks[r], m, (fz_shards){4, r, 1}, &fz_hooks_local);
-    text_ranks_run(ranks, 4, false);
-    for (int r = 0; r < 4; r++)
-        for (int b = 0; b < N_SAMPLES; b++)
-            assert_int_equal(ranks[r].next_token[b], 0);
-    for (int r = 0; r < 4; r++)
-        text_rank_reset(&ranks[r]);
+    for (int count = 1; count <= 4; count *= 2) {
+        const int n = 4 / count;
+        for (int r = 0; r < n; r++)
+            text_rank_init(&ranks[r], m, (fz_shards){4, r * count, count}, &fz_hooks_local);
+        text_ranks_run(ranks, n, false);
+        for (int r = 0; r < n; r++)
+            for (int b = 0; b < N_SAMPLES; b++)
+                assert_int_equal(ranks[r].next_token[b], 0);
+        for (int r = 0; r < n; r++)
+            text_rank_reset(&ranks[r]);
+    }
     text_model_destroy(&m);
+}
+
+/* Sums over the text blocks for one sample of 128 + 128 tokens at 224 pixels, in GFLOP. */
+typedef struct text_flops {
+    double encoder, decoder, head, all_passes;
+} text_flops;
+
+static text_flops flops_of(const char *variant, bool recipe, int64_t S, int64_t count)
+{
+    fz_model_config config;
+    fz_program *p = NULL;
+    text_flops f = {0};
+    assert_int_equal(fz_model_variant(variant, &config), FZ_OK);
+    config.freeze_recipe = recipe;
+    assert_int_equal(fz_program_create(&config, S, &p), FZ_OK);
+    const fz_shards shards = {.n = S, .first = S - count, .count = count};
+    const fz_sizes sizes = fz_program_max_sizes(p, 1, shards);
+    for (int b = 0; b < p->n_blocks; b++) {
+        const fz_block *block = &p->blocks[b];
+        fz_flops one;
+        if (block->writes == FZ_STREAM_VISION) continue;
+        block->kind->flops(block, p, &sizes, shards, &one);
+        const double forward = one.forward * 1e-9;
+        if (block->kind == &fz_block_head)
+            f.head += forward;
+        else if (block->writes == FZ_STREAM_ENC)
+            f.encoder += forward;
+        else
+            f.decoder += forward;
+        f.all_passes += (one.forward + one.backward_input + one.backward_weight) * 1e-9;
+    }
+    fz_program_destroy(&p);
+    return f;
+}
+
+static void assert_near(double a, double b, double bound)
+{
+    if (fabs(a - b) > bound) print_message("%.4f is not %.4f\n", a, b);
+    assert_true(fabs(a - b) <= bound);
+}
+
+/* model.md 9, table "per sample": to the printed digit. */
+static void flops_are_those_of_the_specification(void **state)
+{
+    (void)state;
+    const struct {
+        const char *variant;
+        double encoder, decoder, head, step, recipe_step, vision;
+    } table[] = {{"0.4b", 15.7, 15.9, 50.5, 372, 288, 41.8},
+                 {"1.0b", 55.3, 56.0, 67.4, 1023, 698, 162.1},
+                 {"3.5b", 55.3, 608.8, 151.0, 2932, 2089, 162.1},
+                 {"11.2b", 55.3, 2536.2, 234.9, 8966, 6511, 162.1}};
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        const text_flops all = flops_of(table[i].variant, false, 1, 1);
+        const text_flops recipe = flops_of(table[i].variant, true, 1, 1);
+        const text_flops half = flops_of(table[i].variant, true, 4, 2);
+        assert_near(all.encoder, table[i].encoder, 0.051);
+        assert_near(all.decoder, table[i].decoder, 0.051);
+        assert_near(all.head, table[i].head, 0.051);
+        /* the table's steps include the vision tower and the projector (0.2) */
+        assert_near(all.all_passes + 3.0 * table[i].vision, table[i].step, 1.5);
+        assert_near(recipe.all_passes + table[i].vision, table[i].recipe_step, 1.5);
+        assert_near(half.all_passes, recipe.all_passes / 2.0, 1e-6);
+    }
 }
 
 int main(void)
@@ -174,6 +241,7 @@ int main(void)
         cmocka_unit_test(a_wholly_frozen_model_still_tells_its_loss),
         cmocka_unit_test(the_loss_scale_multiplies_every_gradient),
         cmocka_unit_test(equal_logits_choose_the_lowest_id),
+        cmocka_unit_test(flops_are_those_of_the_specification),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

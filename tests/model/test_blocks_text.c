@@ -433,6 +433,9 @@ static void freezing_gemma_parts_changes_no_other_gradient(void **state)
         "*.decoder.embed* " NO_ENCODER LAYER_0 "*layernorm* " LAYER_0 "self_attn*",
         "*.decoder.embed* " NO_ENCODER LAYER_0 "*layernorm* " LAYER_0 "*attn*",
         "*.decoder.embed* " NO_ENCODER LAYER_0 "*layernorm* " LAYER_0 "*attn* " LAYER_0 "mlp.gate*",
+        "*.decoder.embed* " LAYER_0 "*attention_layernorm* " LAYER_0 "input* " LAYER_0 "*attn*",
+        "*.decoder.embed* " NO_ENCODER LAYER_0 "*attention_layernorm* " LAYER_0 "input* " LAYER_0
+        "*attn*",
         "*.decoder.layers.* *.encoder.*",
     };
     check_freezings("tiny-gemma", patterns, N_OF(patterns));

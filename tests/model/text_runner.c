@@ -346,7 +346,7 @@ static void collect(team *t, int64_t n)
         t->room = t->n * n;
         t->temp = array(t->room, sizeof(float));
     }
-    for (int r = 0; r < t->n; r++)
+    for (int r = 0; r < t->n && n > 0; r++)
         memcpy(t->temp + r * n, t->from[r], (size_t)n * sizeof(float));
 }
 
@@ -358,13 +358,13 @@ static fz_status join(void *context, float *x, int64_t n, bool is_max)
     meet(t);
     if (m->index == 0) {
         collect(t, n);
-        if (!is_max) fz_tree_sum_rows(t->temp, t->n, n);
+        if (!is_max && n > 0) fz_tree_sum_rows(t->temp, t->n, n);
         for (int r = 1; is_max && r < t->n; r++)
             for (int64_t i = 0; i < n; i++)
                 t->temp[i] = fmaxf(t->temp[i], t->temp[r * n + i]);
     }
     meet(t);
-    memcpy(x, t->temp, (size_t)n * sizeof(float));
+    if (n > 0) memcpy(x, t->temp, (size_t)n * sizeof(float));
     meet(t);
     return FZ_OK;
 }
