@@ -205,7 +205,7 @@ static fz_status sync_and_sum(const char *path, int fd, int64_t *size, uint32_t 
     return FZ_OK;
 }
 
-fz_status fz_index_write(const char *path, const fz_index *index, int64_t *size, uint32_t *crc)
+fz_status fz_ckpt_index_write(const char *path, const fz_index *index, int64_t *size, uint32_t *crc)
 {
     int fd;
     hid_t file;

@@ -180,7 +180,7 @@ static fz_status write_index(const save *s, target *t, fz_manifest_file *file)
     strcpy(file->name, "index.h5");
     FZ_TRY(fz_disk_join(path, t->path, file->name));
     fill_index(s, t);
-    const fz_status status = fz_index_write(path, &t->index, &file->size, &file->crc);
+    const fz_status status = fz_ckpt_index_write(path, &t->index, &file->size, &file->crc);
     t->index.info.config = NULL;
     return status;
 }
