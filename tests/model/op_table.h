@@ -425,6 +425,29 @@ static inline void op_check_gradient(const op_row *forward, const op_row *backwa
     op_for_shapes(op_check_gradient_shape, rows);
 }
 
+/* The sum over tokens of design.md 5, written out for one column: S segments in row order, then
+ * neighbours, neighbours of neighbours, ... For tests of the order, on numbers of wide range. */
+static inline float op_token_sum(const float *x, int64_t N, int64_t S)
+{
+    float leaf[16] = {0};
+    assert_true(S <= 16);
+    for (int64_t s = 0; s < S; s++)
+        for (int64_t r = s * N / S; r < (s + 1) * N / S; r++)
+            leaf[s] += x[r];
+    for (int64_t n = S; n > 1; n /= 2)
+        for (int64_t i = 0; i < n / 2; i++)
+            leaf[i] = leaf[2 * i] + leaf[2 * i + 1];
+    return leaf[0];
+}
+
+/* Numbers of 2^-12 .. 2^12 in size: sums of them tell orders apart. */
+static inline float op_wide_number(const char *name, int64_t i)
+{
+    float x[2];
+    fz_rng_normal(x, fz_hash_text(name), 2 * i, 2);
+    return ldexpf(x[0], (int)(6.0f * x[1]));
+}
+
 /* want and got, element by element */
 static inline void op_assert_close(const double *got, const double *want, int n, double bound)
 {

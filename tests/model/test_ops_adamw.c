@@ -5,7 +5,8 @@
 static const fz_adamw_args SETTINGS = {.lr = 1e-2f,
                                        .beta1 = 0.9f,
                                        .beta2 = 0.999f,
-                                       .eps = 1e-8f,
+                                       /* large, so that its place shows */
+                                       .eps = 0.125f,
                                        .weight_decay = 0.1f,
                                        .correction1 = 0.19f,
                                        .correction2 = 0.001999f,

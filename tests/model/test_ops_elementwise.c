@@ -133,17 +133,23 @@ static void references_agree_with_values_by_hand(void **state)
     op_assert_close(y, (const double[]){0.5, 0, -9}, 3, 0.0);
 }
 
-/* 1e8 + 1 - 1e8 in fp32 tells orders apart: three segments of design.md 5 by hand. */
 static void token_sums_follow_the_segments_and_the_tree(void **state)
 {
     (void)state;
-    const float dy[] = {1e8f, 1.0f, 3.0f, -1e8f, 5.0f, 0.25f, 7.0f};
-    float db = 0.5f, work[4];
-    /* segments of 7 rows in 4: [0,1) [1,3) [3,5) [5,7) */
-    const float leaf[4] = {dy[0], dy[1] + dy[2], dy[3] + dy[4], dy[5] + dy[6]};
-    const float left = leaf[0] + leaf[1], right = leaf[2] + leaf[3];
-    assert_ok(fz_ops_cpu.bias_backward(&db, dy, 7, 1, 1, 4, work, NULL));
-    assert_true(db == 0.5f + (left + right));
+    enum { C = 21 };
+    float dy[43 * C], column[43], db[C], work[8 * C];
+    for (int i = 0; i < 43 * C; i++)
+        dy[i] = op_wide_number("dy", i);
+    for (int64_t N = 0; N <= 43; N++)
+        for (int64_t S = 1; S <= 8; S *= 2) {
+            memset(db, 0, sizeof db);
+            assert_ok(fz_ops_cpu.bias_backward(db, dy, N, C, C, S, work, NULL));
+            for (int c = 0; c < C; c++) {
+                for (int64_t r = 0; r < N; r++)
+                    column[r] = dy[r * C + c];
+                assert_true(db[c] == op_token_sum(column, N, S));
+            }
+        }
 }
 
 int main(void)

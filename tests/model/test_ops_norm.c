@@ -314,6 +314,44 @@ static void constant_rows_stay_finite(void **state)
     assert_true(y[0] == 0.0f && isfinite(r));
 }
 
+/* Columns of dy * xhat, dy, and dy * x * r, added by hand. */
+static void token_sums_follow_the_segments_and_the_tree(void **state)
+{
+    (void)state;
+    enum { N = 43, C = 21, S = 8 };
+    float dy[N * C], x[N * C], w[C] = {0}, mean[N], rstd[N], dw[C], db[C], work[2 * S * C];
+    float a[N], b[N];
+    for (int i = 0; i < N * C; i++) {
+        dy[i] = op_wide_number("dy", i);
+        x[i] = op_wide_number("x", i);
+    }
+    for (int r = 0; r < N; r++) {
+        mean[r] = 0.25f * (float)r;
+        rstd[r] = 1.0f / (float)(r + 1);
+    }
+    for (int n = 0; n <= N; n++) {
+        memset(dw, 0, sizeof dw);
+        memset(db, 0, sizeof db);
+        assert_ok(
+            fz_ops_cpu.layernorm_backward_weight(dw, db, dy, x, mean, rstd, n, C, S, work, NULL));
+        for (int c = 0; c < C; c++) {
+            for (int r = 0; r < n; r++) {
+                a[r] = dy[r * C + c] * ((x[r * C + c] - mean[r]) * rstd[r]);
+                b[r] = dy[r * C + c];
+            }
+            assert_true(dw[c] == op_token_sum(a, n, S) && db[c] == op_token_sum(b, n, S));
+        }
+        memset(db, 0, sizeof db);
+        assert_ok(fz_ops_cpu.rmsnorm_backward_weight(db, NULL, dy, x, rstd, w, NULL, n, C, S, work,
+                                                     NULL));
+        for (int c = 0; c < C; c++) {
+            for (int r = 0; r < n; r++)
+                a[r] = dy[r * C + c] * (x[r * C + c] * rstd[r]);
+            assert_true(db[c] == op_token_sum(a, n, S));
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -321,6 +359,7 @@ int main(void)
         cmocka_unit_test(constant_rows_stay_finite),
         cmocka_unit_test(backend_agrees_with_the_reference),
         cmocka_unit_test(gradients_are_the_derivatives),
+        cmocka_unit_test(token_sums_follow_the_segments_and_the_tree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
