@@ -15,10 +15,27 @@
 enum { FZ_EMBED_TABLE, FZ_EMBED_POS, FZ_EMBED_NORM_W, FZ_EMBED_NORM_B, FZ_EMBED_USES };
 
 enum { /* q k v o with bias, then the LayerNorm behind: self or cross attention */
-    FZ_ATT_Q_W, FZ_ATT_Q_B, FZ_ATT_K_W, FZ_ATT_K_B, FZ_ATT_V_W, FZ_ATT_V_B, FZ_ATT_O_W, FZ_ATT_O_B,
-    FZ_ATT_NORM_W, FZ_ATT_NORM_B, FZ_ATT_USES
+       FZ_ATT_Q_W,
+       FZ_ATT_Q_B,
+       FZ_ATT_K_W,
+       FZ_ATT_K_B,
+       FZ_ATT_V_W,
+       FZ_ATT_V_B,
+       FZ_ATT_O_W,
+       FZ_ATT_O_B,
+       FZ_ATT_NORM_W,
+       FZ_ATT_NORM_B,
+       FZ_ATT_USES
 };
-enum { FZ_FFN_FC1_W, FZ_FFN_FC1_B, FZ_FFN_FC2_W, FZ_FFN_FC2_B, FZ_FFN_NORM_W, FZ_FFN_NORM_B, FZ_FFN_USES };
+enum {
+    FZ_FFN_FC1_W,
+    FZ_FFN_FC1_B,
+    FZ_FFN_FC2_W,
+    FZ_FFN_FC2_B,
+    FZ_FFN_NORM_W,
+    FZ_FFN_NORM_B,
+    FZ_FFN_USES
+};
 
 /* encoder.layer: uses = FZ_ATT_USES then FZ_FFN_USES.
  * decoder.layer: FZ_ATT_USES (self), FZ_ATT_USES (cross), FZ_FFN_USES. */

@@ -2,7 +2,6 @@
 
 #include <math.h>
 
-#include "core/assert.h"
 #include "model/blocks/linear.h"
 
 static const float RMSNORM_EPS = 1e-6f;
@@ -166,7 +165,9 @@ static fz_status evaluate(const head *h, fz_exec *x)
     const float *in = x->stream[FZ_STREAM_DEC];
     double sum = 0.0;
 
-    FZ_ASSERT(h->V <= 1 << 24); /* ids travel as floats */
+    FZ_CHECK(h->V <= 1 << 24, FZ_ERR_USAGE,
+             "model.dec_vocab: %lld; ids of chosen tokens travel as floats, use at most %d",
+             (long long)h->V, 1 << 24);
     for (int64_t b = 0; b < h->n_samples; b++)
         t.next[b] = -INFINITY;
     for (int64_t row = 0; row < h->N; row += FZ_HEAD_CHUNK) {
