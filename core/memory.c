@@ -73,7 +73,7 @@ void fz_free(void *p)
 
 fz_status fz_realloc(void **p, size_t bytes, const char *what)
 {
-    void *grown;
+    void *grown = NULL;
     FZ_TRY(fz_alloc(&grown, bytes, what));
     if (*p) {
         const header *head = header_of(*p);
@@ -88,7 +88,7 @@ fz_status fz_realloc(void **p, size_t bytes, const char *what)
 fz_status fz_strdup(char **p, const char *text)
 {
     const size_t bytes = strlen(text) + 1;
-    void *copy;
+    void *copy = NULL;
     FZ_TRY(fz_alloc(&copy, bytes, "a copy of a text"));
     memcpy(copy, text, bytes);
     *p = copy;
