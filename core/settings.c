@@ -189,7 +189,7 @@ static fz_status set_floats(const fz_setting *s, double *out, const char *const 
 /* "[a, b]" or "a" for a key that holds several values. */
 static fz_status set_split(const fz_setting *s, void *config, const char *value, const char *where)
 {
-    char text[FZ_LIST_MAX * FZ_TEXT_BYTES / 4];
+    char text[FZ_LIST_BYTES];
     const char *part[FZ_LIST_MAX + 1];
     int n = 0;
     const size_t length = strlen(value);
@@ -432,7 +432,7 @@ static void print_quoted(const char *text, FILE *out)
 
 static void print_value(const fz_setting *s, const void *config, FILE *out)
 {
-    char text[FZ_LIST_MAX * FZ_TEXT_BYTES / 4];
+    char text[FZ_LIST_BYTES];
     if (s->type == FZ_SET_LIST) {
         const fz_text_list *list = const_field(s, config);
         fputc('[', out);
@@ -521,7 +521,7 @@ void fz_settings_help(const fz_settings_table *table, FILE *out)
 
 uint64_t fz_settings_hash(const fz_settings_table *table, const void *config)
 {
-    char text[FZ_LIST_MAX * FZ_TEXT_BYTES / 4];
+    char text[FZ_LIST_BYTES];
     uint64_t hash = 0;
     for (int i = 0; i < table->n; i++) {
         hash = fz_mix64(hash ^ fz_hash_text(table->settings[i].key));

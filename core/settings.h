@@ -22,14 +22,18 @@ typedef enum fz_setting_type {
     FZ_SET_FLOATS, /* double[max], YAML sequence of exactly max numbers            */
 } fz_setting_type;
 
-enum { FZ_TEXT_BYTES = 512, FZ_LIST_MAX = 32 };
+enum {
+    FZ_TEXT_BYTES = 512,
+    FZ_LIST_MAX = 32,
+    FZ_LIST_BYTES = FZ_LIST_MAX * (FZ_TEXT_BYTES + 2), /* of a whole list as one text */
+};
 #define FZ_AUTO INT64_C(-1)
 #define FZ_AUTO_FLOAT (-1.0)
 #define FZ_NO_TIME (-1.0)
 
 typedef struct fz_text_list {
     int n;
-    char item[FZ_LIST_MAX][FZ_TEXT_BYTES / 4];
+    char item[FZ_LIST_MAX][FZ_TEXT_BYTES];
 } fz_text_list;
 
 /* What a continuation does when the key differs from the checkpoint's (design.md 9). */

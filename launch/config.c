@@ -51,6 +51,33 @@ fz_status fz_config_set(fz_config *config, const char *assignment)
     return fz_config_apply(config, key, &value, 1, false, FZ_CONFIG_SET);
 }
 
+static fz_status anchor_one(const char *key, char *path, size_t bytes, const char *folder)
+{
+    char whole[2 * FZ_TEXT_BYTES];
+    if (path[0] == '/' || path[0] == '\0') return FZ_OK;
+    const int n = snprintf(whole, sizeof whole, "%s/%s", folder, path);
+    FZ_CHECK(n > 0 && (size_t)n < bytes, FZ_ERR_USAGE, "%s: %s is longer than %zu characters", key,
+             whole, bytes - 1);
+    memcpy(path, whole, (size_t)n + 1);
+    return FZ_OK;
+}
+
+fz_status fz_config_anchor(fz_config *config, const char *folder, const char *current)
+{
+    for (int i = 0; i < fz_config_table.n; i++) {
+        const fz_setting *s = &fz_config_table.settings[i];
+        const char *from = config->line[i] == FZ_CONFIG_SET ? current : folder;
+        char *at = (char *)config + s->offset;
+        if (strncmp(s->key, "data.", 5) != 0) continue;
+        if (s->type == FZ_SET_TEXT) FZ_TRY(anchor_one(s->key, at, FZ_TEXT_BYTES, from));
+        if (s->type != FZ_SET_LIST) continue;
+        fz_text_list *list = (fz_text_list *)(void *)at;
+        for (int k = 0; k < list->n; k++)
+            FZ_TRY(anchor_one(s->key, list->item[k], sizeof list->item[k], from));
+    }
+    return FZ_OK;
+}
+
 fz_status fz_config_blame(const fz_config *config, fz_status status)
 {
     const char *text = fz_last_error()->text;
@@ -112,6 +139,8 @@ static fz_status read_freeze(const fz_text_list *list, fz_model_config *model)
         } else if (strcmp(item, "recipe") == 0) {
             model->freeze_recipe = true;
         } else {
+            FZ_CHECK(strlen(item) < FZ_PATTERN_BYTES, FZ_ERR_USAGE,
+                     "model.freeze: a pattern is longer than %d characters", FZ_PATTERN_BYTES - 1);
             snprintf(model->freeze[model->n_freeze++], FZ_PATTERN_BYTES, "%s", item);
         }
     }

@@ -25,7 +25,7 @@
     ROW("model." #name, FZ_SET_FLOAT_AUTO, model.name, "auto", 0, most, NULL, change, help)
 
 static const fz_setting rows[] = {
-    TEXT("run.dir", run.dir, "runs/florenz", FREE, "where config, log, metrics, checkpoints go"),
+    TEXT("run.dir", run.dir, "runs/florenz", FREE, "where config, log, metrics, checkpoints go; from the current folder"),
     INT("run.seed", run.seed, "44595", 0, MOST, REFUSED, "of weights, dropout and data order"),
     CHOICE("run.device", run.device, "auto", "auto|cpu", FREE, "what computes"),
     ROW("run.max_time", FZ_SET_TIME, run.max_time, "null", 0, 1e9, NULL, FREE,
@@ -57,7 +57,7 @@ static const fz_setting rows[] = {
     RATE(query_scalar, 1e6, NEVER, "attention scale is this^-0.5 (gemma)"),
     RATE(attn_softcap, 1e6, NEVER, "soft cap of attention scores (gemma); 0: none"),
     RATE(final_softcap, 1e6, NEVER, "soft cap of logits; 0: none"),
-    SIZE(sliding_window, 1, 1 << 24, "window of even layers (gemma)"),
+    SIZE(sliding_window, 0, 1 << 24, "window of even layers (gemma)"),
     RATE(rope_theta, 1e12, NEVER, "base of the rotary positions (gemma)"),
     SIZE(cross_every, 1, 1024, "layers between cross-attentions (gemma)"),
     RATE(dropout, 1, ANNOUNCED, "after embeddings and sub-layers (bart parts)"),
@@ -72,8 +72,8 @@ static const fz_setting rows[] = {
     ROW("model.frozen_dropout", FZ_SET_BOOL, model.frozen_dropout, "on", 0, 0, NULL, ANNOUNCED,
         "dropout stays active in frozen parts"),
 
-    LIST("data.train", data.train, "null", FREE, "training shards: globs of tar files"),
-    LIST("data.eval", data.eval, "null", FREE, "held-out shards: globs of tar files"),
+    LIST("data.train", data.train, "null", FREE, "training shards: globs of tar files, from the folder of the config"),
+    LIST("data.eval", data.eval, "null", FREE, "held-out shards likewise"),
     CHOICE("data.on_bad_sample", data.on_bad_sample, "stop", "stop|skip", FREE,
            "skip: replace it by another draw, on all ranks"),
     CHOICE("data.balance", data.balance, "task-lang", "task-lang|none", REFUSED,

@@ -2,8 +2,10 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <yaml.h>
 
@@ -200,12 +202,50 @@ static fz_status read_file(const char *path, void **bytes_p, size_t *n_p)
     return FZ_OK;
 }
 
-static fz_status parse_all(fz_config *config, const char *bytes, size_t n, const char *const *set,
-                           int n_set)
+/* What rank 0 tells the others: the two folders that relative paths start from, and the file. */
+typedef struct file_text {
+    char folder[FZ_TEXT_BYTES], current[FZ_TEXT_BYTES];
+    char yaml[];
+} file_text;
+
+static fz_status read_text(const char *path, void **bytes_p, size_t *n_p)
 {
-    FZ_TRY(fz_config_parse(config, bytes, n, false));
+    char folder[FZ_TEXT_BYTES], *whole = NULL;
+    void *yaml = NULL;
+    size_t n = 0;
+    file_text *text = NULL;
+    const char *slash = strrchr(path, '/');
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+    FZ_TRY(read_file(path, &yaml, &n));
+    fz_status status = fz_alloc((void **)&text, sizeof *text + n + 1, path);
+    if (status == FZ_OK) {
+        memcpy(text->yaml, yaml, n);
+        whole = realpath(folder, NULL);
+        if (!whole || strlen(whole) >= sizeof text->folder ||
+            !getcwd(text->current, sizeof text->current))
+            status = FZ_FAIL(FZ_ERR_IO, "%s: its folder has no path of at most %d characters", path,
+                             FZ_TEXT_BYTES - 1);
+        else
+            snprintf(text->folder, sizeof text->folder, "%s", whole);
+    }
+    free(whole);
+    fz_free(&yaml);
+    if (status != FZ_OK) {
+        fz_free(&text);
+        return status;
+    }
+    *bytes_p = text;
+    *n_p = sizeof *text + n;
+    return FZ_OK;
+}
+
+static fz_status parse_all(fz_config *config, const file_text *text, size_t n,
+                           const char *const *set, int n_set)
+{
+    FZ_TRY(fz_config_parse(config, text->yaml, n - sizeof *text, false));
     for (int i = 0; i < n_set; i++)
         FZ_TRY(fz_config_set(config, set[i]));
+    FZ_TRY(fz_config_blame(config, fz_config_anchor(config, text->folder, text->current)));
     return fz_config_blame(config, fz_config_resolve(config));
 }
 
@@ -216,7 +256,7 @@ fz_status fz_config_load(fz_config *config, const char *path, const char *const 
     size_t n = 0;
     fz_status status = FZ_OK;
     fz_config_init(config, path);
-    if (!group || fz_group_rank(group) == 0) status = read_file(path, &bytes, &n);
+    if (!group || fz_group_rank(group) == 0) status = read_text(path, &bytes, &n);
     FZ_TRY(fz_share_bytes(group, status, &bytes, &n, path));
     status = parse_all(config, bytes, n, set, n_set);
     fz_free(&bytes);

@@ -63,7 +63,7 @@ static fz_status check_key(const fz_setting *setting, const char *now, const cha
 static fz_status check_keys(const fz_config *config, const fz_config *before,
                             const char *const *accept, int n_accept)
 {
-    char now[FZ_LIST_MAX * FZ_TEXT_BYTES / 4], then[FZ_LIST_MAX * FZ_TEXT_BYTES / 4];
+    char now[FZ_LIST_BYTES], then[FZ_LIST_BYTES];
     for (int i = 0; i < fz_config_table.n; i++) {
         const fz_setting *setting = &fz_config_table.settings[i];
         fz_settings_text(setting, config, now, sizeof now);

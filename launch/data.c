@@ -145,7 +145,7 @@ static fz_status check_image(check *c, fz_sample_reader *reader, const fz_sample
 
 static fz_status check_list(check *c, const fz_text_list *list)
 {
-    char pattern[FZ_LIST_MAX * FZ_TEXT_BYTES / 4];
+    char pattern[FZ_LIST_BYTES];
     fz_sample_reader reader;
     fz_index *index = NULL;
     const fz_sample_rules rules = {.max_prompt = c->model.max_prompt,

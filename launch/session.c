@@ -98,7 +98,7 @@ fz_status fz_session_load(fz_session *s, bool *found_p, fz_ckpt_info *info)
 
 static fz_status build_index(const char *key, const fz_text_list *list, fz_index **index_p)
 {
-    char pattern[FZ_LIST_MAX * FZ_TEXT_BYTES / 4];
+    char pattern[FZ_LIST_BYTES];
     FZ_CHECK(list->n > 0, FZ_ERR_USAGE, "%s: no shards are given; name tar files, as in \"%s-*.tar\"",
              key, strcmp(key, "data.eval") == 0 ? "eval" : "train");
     fz_config_pattern(list, pattern, sizeof pattern);
