@@ -22,14 +22,14 @@ fz_drop fz_drop_prepare(const fz_dropout *dropout)
 
 /* One round on 32-bit words kept in 64-bit lanes: what lies above them is noise, cut off before it
  * is multiplied. */
-#define PHILOX_ROUND(r)                                         \
-    do {                                                        \
-        const uint64_t p0 = (a & 0xFFFFFFFFu) * 0xD2511F53u;    \
-        const uint64_t p1 = (c & 0xFFFFFFFFu) * 0xCD9E8D57u;    \
-        a = (p1 >> 32) ^ b ^ k0[r];                             \
-        b = p1;                                                 \
-        c = (p0 >> 32) ^ d ^ k1[r];                             \
-        d = p0;                                                 \
+#define PHILOX_ROUND(r)                                                                            \
+    do {                                                                                           \
+        const uint64_t p0 = (a & 0xFFFFFFFFu) * 0xD2511F53u;                                       \
+        const uint64_t p1 = (c & 0xFFFFFFFFu) * 0xCD9E8D57u;                                       \
+        a = (p1 >> 32) ^ b ^ k0[r];                                                                \
+        b = p1;                                                                                    \
+        c = (p0 >> 32) ^ d ^ k1[r];                                                                \
+        d = p0;                                                                                    \
     } while (0)
 
 /* fz_philox4x32 of core/rng.h for n_lanes consecutive first counter words; the rounds are written

@@ -50,8 +50,7 @@ fz_status fz_cpu_layernorm_backward_input(float *dx, const float *dy, const floa
         float sum[FZ_LANES] = {0}, dot[FZ_LANES] = {0};
 
         FZ_FOR_LANES(C, c, j, sum[j] += dy_r[c + j] * w[c + j]);
-        FZ_FOR_LANES(C, c, j,
-                     dot[j] += (dy_r[c + j] * w[c + j]) * ((x_r[c + j] - m) * scale));
+        FZ_FOR_LANES(C, c, j, dot[j] += (dy_r[c + j] * w[c + j]) * ((x_r[c + j] - m) * scale));
         const float a = fz_sum_lanes(sum) * inv_C, k = fz_sum_lanes(dot) * inv_C;
         FZ_ELEMENTWISE
         for (int64_t c = 0; c < C; c++)
