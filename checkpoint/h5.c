@@ -6,6 +6,8 @@
 
 #include "core/memory.h"
 
+enum { IMAGE_NAME_BYTES = 1040 };
+
 static herr_t innermost(unsigned n, const H5E_error2_t *error, void *text)
 {
     if (n == 0) snprintf(text, 160, "%s: %s", error->func_name, error->desc);
@@ -47,17 +49,19 @@ fz_status fz_h5_create(const char *path, size_t metadata_bytes, hid_t *file_p)
 fz_status fz_h5_open_image(const void *bytes, size_t size, const char *name, hid_t *file_p)
 {
     const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
-    char *image = NULL;
+    char *image = NULL, file_name[IMAGE_NAME_BYTES];
     hid_t file = -1;
 
-    /* HDF5 takes a pointer to non-const, and copies. */
+    /* The name must not be that of a file, or HDF5 refuses the image; HDF5 takes a pointer to
+     * non-const, and copies. */
+    snprintf(file_name, sizeof file_name, "%.1000s/index in memory", name);
     fz_status status = fz_alloc((void **)&image, size, "image of an index");
     if (status == FZ_OK) {
         memcpy(image, bytes, size);
         if (access >= 0 && H5Pset_fapl_core(access, 1 << 16, 0) >= 0 &&
             H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0 &&
             H5Pset_file_image(access, image, size) >= 0)
-            file = H5Fopen(name, H5F_ACC_RDONLY, access);
+            file = H5Fopen(file_name, H5F_ACC_RDONLY, access);
         if (file < 0) status = fz_h5_failed("open", name);
     }
     fz_free(&image);
@@ -97,7 +101,7 @@ static hid_t space_of(int ndim, const int64_t *dims)
     return H5Screate_simple(ndim, sizes, NULL);
 }
 
-static hid_t contiguous_creation(void)
+hid_t fz_h5_contiguous(void)
 {
     const hid_t creation = H5Pcreate(H5P_DATASET_CREATE);
 
@@ -111,18 +115,16 @@ static hid_t contiguous_creation(void)
 }
 
 fz_status fz_h5_reserve(hid_t at, const char *name, hid_t type, int ndim, const int64_t *dims,
-                        int64_t *offset)
+                        hid_t creation, int64_t *offset)
 {
-    const hid_t space = space_of(ndim, dims), creation = contiguous_creation();
+    const hid_t space = space_of(ndim, dims);
     hid_t set = -1;
 
-    if (space >= 0 && creation >= 0)
-        set = H5Dcreate2(at, name, type, space, H5P_DEFAULT, creation, H5P_DEFAULT);
+    if (space >= 0) set = H5Dcreate2(at, name, type, space, H5P_DEFAULT, creation, H5P_DEFAULT);
     const fz_status status = set >= 0 ? FZ_OK : fz_h5_failed("make dataset", name);
     const haddr_t place = set >= 0 ? H5Dget_offset(set) : HADDR_UNDEF;
     *offset = place == HADDR_UNDEF ? 0 : (int64_t)place;
     if (set >= 0) H5Dclose(set);
-    if (creation >= 0) H5Pclose(creation);
     if (space >= 0) H5Sclose(space);
     return status;
 }
@@ -211,7 +213,7 @@ fz_status fz_h5_get_text(hid_t at, const char *name, char *text, size_t bytes)
 fz_status fz_h5_put(hid_t at, const char *name, hid_t file_type, hid_t memory_type, int ndim,
                     const int64_t *dims, const void *data)
 {
-    const hid_t space = space_of(ndim, dims), creation = contiguous_creation();
+    const hid_t space = space_of(ndim, dims), creation = fz_h5_contiguous();
     hid_t set = -1;
     bool is_written = false;
 

@@ -25,10 +25,12 @@ fz_status fz_h5_open_image(const void *bytes, size_t size, const char *name, hid
 fz_status fz_h5_close(hid_t file, const char *path);
 
 fz_status fz_h5_group(hid_t at, const char *name, hid_t *group_p); /* new, without time stamps */
-/* A new contiguous dataset whose place in the file is fixed and never filled. offset is where its
- * bytes lie, 0 for an empty one. */
+/* How to create contiguous datasets whose place is fixed at once and never filled; negative on
+ * failure; closed by the caller. */
+hid_t fz_h5_contiguous(void);
+/* A new dataset created so. offset is where its bytes lie, 0 for an empty one. */
 fz_status fz_h5_reserve(hid_t at, const char *name, hid_t type, int ndim, const int64_t *dims,
-                        int64_t *offset);
+                        hid_t creation, int64_t *offset);
 
 fz_status fz_h5_put_int(hid_t at, const char *name, int64_t value);
 fz_status fz_h5_put_uint(hid_t at, const char *name, uint64_t value);

@@ -33,7 +33,8 @@ enum { FZ_SHARD_NAME_BYTES = 32 };
 void fz_shard_name(char name[FZ_SHARD_NAME_BYTES], int64_t rank);
 
 /* Writes and syncs path. crc and size are those of the file. */
-fz_status fz_ckpt_index_write(const char *path, const fz_index *index, int64_t *size, uint32_t *crc);
+fz_status fz_ckpt_index_write(const char *path, const fz_index *index, int64_t *size,
+                              uint32_t *crc);
 /* Parses and checks that every row lies inside its tensor and its file. FZ_ERR_FORMAT. */
 fz_status fz_index_read(const char *bytes, size_t size, const char *name, fz_index *index);
 void fz_index_reset(fz_index *index);

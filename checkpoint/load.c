@@ -299,6 +299,20 @@ static fz_status read_file(const load *l, const job *jobs, int64_t n)
     return status != FZ_OK ? status : closed;
 }
 
+/* The longest block that any job reads. */
+static size_t block_bytes(const load *l)
+{
+    int64_t most = 0;
+
+    for (int64_t i = 0; i < l->n_jobs; i++) {
+        const fz_index *index = &l->source[l->jobs[i].source].index;
+        const int64_t kind = index->rows[l->jobs[i].row].kind;
+        const int64_t bytes = index->files[l->jobs[i].file].arena[kind].bytes;
+        if (bytes > most) most = bytes;
+    }
+    return (size_t)(most < FZ_BLOCK_BYTES ? most : FZ_BLOCK_BYTES);
+}
+
 /* This rank's part; Local. */
 static fz_status fill_views(load *l)
 {
@@ -307,7 +321,7 @@ static fz_status fill_views(load *l)
         FZ_TRY(plan_view(l, i));
     if (l->n_jobs == 0) return FZ_OK;
     qsort(l->jobs, (size_t)l->n_jobs, sizeof *l->jobs, compare_jobs);
-    FZ_TRY(fz_alloc((void **)&l->block, FZ_BLOCK_BYTES, "block of a checkpoint"));
+    FZ_TRY(fz_alloc((void **)&l->block, block_bytes(l), "block of a checkpoint"));
     for (int64_t first = 0, end; first < l->n_jobs; first = end) {
         const job *j = &l->jobs[first];
         for (end = first;

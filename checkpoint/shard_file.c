@@ -83,7 +83,7 @@ static void order_pieces(const fz_shard *shard, piece *pieces)
 /* the skeleton: HDF5 names and places everything, and holds none of the bytes */
 
 typedef struct skeleton {
-    hid_t file, kind, tensor; /* open, or -1 */
+    hid_t file, creation, kind, tensor; /* open, or -1 */
     int64_t crc_offset[FZ_N_STATE_KINDS], rows_offset;
 } skeleton;
 
@@ -112,7 +112,7 @@ static fz_status put_attributes(const fz_shard *shard, hid_t file)
 }
 
 /* Names the box by its piece; further boxes of one piece are piece.1, piece.2, ... */
-static fz_status reserve_piece(const fz_shard *shard, hid_t tensor, const piece *p, int again)
+static fz_status reserve_piece(const fz_shard *shard, const skeleton *sk, const piece *p, int again)
 {
     fz_fragment *row = &shard->rows[p->row];
     const int ndim = shard->state->tensors[p->tensor].ndim;
@@ -122,7 +122,7 @@ static fz_status reserve_piece(const fz_shard *shard, hid_t tensor, const piece 
     for (int axis = 0; axis < ndim; axis++)
         dims[axis] = row->hi[axis] - row->lo[axis];
     snprintf(name, sizeof name, again ? "%d.%d" : "%d", p->piece, again);
-    return fz_h5_reserve(tensor, name, H5T_IEEE_F32LE, ndim, dims, &row->offset);
+    return fz_h5_reserve(sk->tensor, name, H5T_IEEE_F32LE, ndim, dims, sk->creation, &row->offset);
 }
 
 static fz_status reserve_pieces(const fz_shard *shard, skeleton *sk, const piece *pieces)
@@ -144,7 +144,7 @@ static fz_status reserve_pieces(const fz_shard *shard, skeleton *sk, const piece
         if (is_tensor_new)
             FZ_TRY(fz_h5_group(sk->kind, shard->state->tensors[p->tensor].name, &sk->tensor));
         again = !is_tensor_new && before->piece == p->piece ? again + 1 : 0;
-        FZ_TRY(reserve_piece(shard, sk->tensor, p, again));
+        FZ_TRY(reserve_piece(shard, sk, p, again));
     }
     return FZ_OK;
 }
@@ -171,7 +171,8 @@ static fz_status reserve_tables(const fz_shard *shard, skeleton *sk)
 {
     const int64_t dims[2] = {shard->n_rows, FZ_FRAGMENT_COLUMNS};
 
-    FZ_TRY(fz_h5_reserve(sk->file, "fragments", H5T_STD_I64LE, 2, dims, &sk->rows_offset));
+    FZ_TRY(fz_h5_reserve(sk->file, "fragments", H5T_STD_I64LE, 2, dims, sk->creation,
+                         &sk->rows_offset));
     H5Gclose(sk->tensor);
     sk->tensor = -1;
     H5Gclose(sk->kind);
@@ -180,7 +181,7 @@ static fz_status reserve_tables(const fz_shard *shard, skeleton *sk)
     for (int kind = 0; kind < FZ_N_STATE_KINDS; kind++) {
         const int64_t n = fz_blocks_of(shard->record.arena[kind].bytes);
         if (n > 0)
-            FZ_TRY(fz_h5_reserve(sk->kind, FZ_KIND_NAMES[kind], H5T_STD_U32LE, 1, &n,
+            FZ_TRY(fz_h5_reserve(sk->kind, FZ_KIND_NAMES[kind], H5T_STD_U32LE, 1, &n, sk->creation,
                                  &sk->crc_offset[kind]));
     }
     return FZ_OK;
@@ -201,12 +202,15 @@ static fz_status make_skeleton(fz_shard *shard, const piece *pieces, skeleton *s
 {
     *sk = (skeleton){.kind = -1, .tensor = -1};
     FZ_TRY(fz_h5_create(path, metadata_bytes(shard, pieces), &sk->file));
-    fz_status status = put_attributes(shard, sk->file);
+    sk->creation = fz_h5_contiguous();
+    fz_status status =
+        sk->creation >= 0 ? put_attributes(shard, sk->file) : fz_h5_failed("create", path);
     if (status == FZ_OK) status = reserve_pieces(shard, sk, pieces);
     if (status == FZ_OK) status = find_arenas(shard, pieces, path);
     if (status == FZ_OK) status = reserve_tables(shard, sk);
     if (sk->tensor >= 0) H5Gclose(sk->tensor);
     if (sk->kind >= 0) H5Gclose(sk->kind);
+    if (sk->creation >= 0) H5Pclose(sk->creation);
     const fz_status closed = fz_h5_close(sk->file, path);
     return status != FZ_OK ? status : closed;
 }

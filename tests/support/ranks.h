@@ -26,13 +26,14 @@ static fz_world world;
     } while (0)
 
 /* The main of such a test. Everything taken from the heap must have been given back. */
-#define run_on_all_ranks(tests)                                                                    \
+#define run_on_all_ranks(tests) run_on_all_ranks_with(tests, NULL, NULL)
+#define run_on_all_ranks_with(tests, start, stop)                                                  \
     do {                                                                                           \
         if (fz_world_start(0, NULL, &world) != FZ_OK) {                                            \
             fprintf(stderr, "%s\n", fz_last_error()->text);                                        \
             return 1;                                                                              \
         }                                                                                          \
-        int failed_ = cmocka_run_group_tests(tests, NULL, NULL);                                   \
+        int failed_ = cmocka_run_group_tests(tests, start, stop);                                  \
         fz_world_stop(&world);                                                                     \
         if (fz_memory_get().n_live != 0) {                                                         \
             fprintf(stderr, "%lld blocks left\n", (long long)fz_memory_get().n_live);              \
