@@ -4,6 +4,7 @@
 #include "core/assert.h"
 #include "core/clock.h"
 #include "dist/group_mpi.h"
+#include "dist/wait_mpi.h"
 
 static int64_t cut_bytes = INT64_C(1) << 30;
 
@@ -39,7 +40,7 @@ fz_status fz_barrier(const fz_group *group)
 {
     if (group->size == 1) return FZ_OK;
     fz_span_begin("barrier", FZ_SHARE_COMM);
-    const int code = MPI_Barrier(group->comm);
+    const int code = fz_mpi_barrier(group->comm);
     fz_span_end();
     return fz_mpi_check(code, "barrier");
 }
@@ -49,7 +50,7 @@ static int broadcast_parts(const fz_group *group, char *data, int64_t bytes, int
     int code = MPI_SUCCESS;
     for (int64_t done = 0; done < bytes && code == MPI_SUCCESS;) {
         const int n = next_part(bytes, done, 1);
-        code = MPI_Bcast(data + done, n, MPI_BYTE, root, group->comm);
+        code = fz_mpi_bcast(data + done, n, MPI_BYTE, root, group->comm);
         done += n;
     }
     return code;
@@ -73,8 +74,8 @@ static fz_status reduce_in_place(const fz_group *group, void *x, int64_t n, size
     fz_span_begin("allreduce", FZ_SHARE_COMM);
     for (int64_t done = 0; done < n && code == MPI_SUCCESS;) {
         const int part = next_part(n, done, element_bytes);
-        code = MPI_Allreduce(MPI_IN_PLACE, (char *)x + done * (int64_t)element_bytes, part, type,
-                             op, group->comm);
+        code = fz_mpi_allreduce((char *)x + done * (int64_t)element_bytes, part, type, op,
+                                group->comm);
         done += part;
     }
     fz_span_end();
@@ -133,8 +134,7 @@ fz_status fz_allgather(const fz_group *group, const void *mine, size_t bytes, vo
     if (group->size == 1 || bytes == 0) return FZ_OK;
     fz_span_begin("allgather", FZ_SHARE_COMM);
     if ((int64_t)bytes <= cut_bytes / group->size) {
-        code = MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, all, (int)bytes, MPI_BYTE,
-                             group->comm);
+        code = fz_mpi_allgather(all, (int)bytes, MPI_BYTE, group->comm);
     } else {
         for (int r = 0; r < group->size && code == MPI_SUCCESS; r++)
             code = broadcast_parts(group, (char *)all + (size_t)r * bytes, (int64_t)bytes, r);
@@ -164,13 +164,27 @@ fz_status fz_allgatherv_float(const fz_group *group, const float *mine, const in
             group->displs[r] = at;
             at += group->counts[r];
         }
-        code = MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, all, group->counts, group->displs,
-                              MPI_FLOAT, group->comm);
+        code =
+            fz_mpi_allgatherv(all, group->counts, group->displs, MPI_FLOAT, group->comm);
     } else {
         code = gather_by_broadcasts(group, (char *)all, counts, (int64_t)sizeof *all);
     }
     fz_span_end();
     return fz_mpi_check(code, "allgather");
+}
+
+static int receive(const fz_group *group, void *data, int n, int from)
+{
+    MPI_Request request;
+    const int code = MPI_Irecv(data, n, MPI_BYTE, from, FZ_TAG_GATHER, group->comm, &request);
+    return code == MPI_SUCCESS ? fz_mpi_wait(&request) : code;
+}
+
+static int send(const fz_group *group, const void *data, int n, int to)
+{
+    MPI_Request request;
+    const int code = MPI_Isend(data, n, MPI_BYTE, to, FZ_TAG_GATHER, group->comm, &request);
+    return code == MPI_SUCCESS ? fz_mpi_wait(&request) : code;
 }
 
 /* Point to point, because only the root knows whether the whole fits one call. */
@@ -185,15 +199,14 @@ fz_status fz_gatherv_bytes(const fz_group *group, const void *mine, int64_t n_mi
         if (r == root && at != mine) memmove(at, mine, (size_t)n_mine);
         for (int64_t done = 0; r != root && done < counts[r] && code == MPI_SUCCESS;) {
             const int n = next_part(counts[r], done, 1);
-            code =
-                MPI_Recv(at + done, n, MPI_BYTE, r, FZ_TAG_GATHER, group->comm, MPI_STATUS_IGNORE);
+            code = receive(group, at + done, n, r);
             done += n;
         }
         at += counts[r];
     }
     for (int64_t done = 0; group->rank != root && done < n_mine && code == MPI_SUCCESS;) {
         const int n = next_part(n_mine, done, 1);
-        code = MPI_Send((const char *)mine + done, n, MPI_BYTE, root, FZ_TAG_GATHER, group->comm);
+        code = send(group, (const char *)mine + done, n, root);
         done += n;
     }
     fz_span_end();

@@ -6,6 +6,7 @@
 #include "core/clock.h"
 #include "core/memory.h"
 #include "dist/group_mpi.h"
+#include "dist/wait_mpi.h"
 
 fz_status fz_group_over(MPI_Comm comm, bool is_owned, fz_group **group_p)
 {
@@ -73,7 +74,7 @@ fz_status fz_agree(const fz_group *group, fz_status mine)
 
     /* MAXLOC breaks ties by the lower rank, so all ranks name the same one. */
     fz_span_begin("agree", FZ_SHARE_COMM);
-    int code = MPI_Allreduce(MPI_IN_PLACE, &verdict, 1, MPI_2INT, MPI_MAXLOC, group->comm);
+    int code = fz_mpi_allreduce(&verdict, 1, MPI_2INT, MPI_MAXLOC, group->comm);
     if (code == MPI_SUCCESS && verdict.code != FZ_OK) {
         /* An error that was agreed on before, in a smaller group, keeps the rank it names. */
         const char *own = fz_last_error()->text;
@@ -81,7 +82,7 @@ fz_status fz_agree(const fz_group *group, fz_status mine)
             snprintf(text, sizeof text, "%s", own);
         else
             snprintf(text, sizeof text, "rank %d: %s", group->rank, own);
-        code = MPI_Bcast(text, (int)sizeof text, MPI_CHAR, verdict.rank, group->comm);
+        code = fz_mpi_bcast(text, (int)sizeof text, MPI_CHAR, verdict.rank, group->comm);
     }
     fz_span_end();
     FZ_TRY(fz_mpi_check(code, "agreement on a status"));
@@ -161,7 +162,7 @@ fz_status fz_request_wait(fz_request *request)
     if (!request->impl[1]) return FZ_OK;
     MPI_Request raw = request_get(request);
     request->impl[1] = NULL;
-    return fz_mpi_check(MPI_Wait(&raw, MPI_STATUS_IGNORE), "wait for a message");
+    return fz_mpi_check(fz_mpi_wait(&raw), "wait for a message");
 }
 
 fz_status fz_request_test(fz_request *request, int *done)

@@ -6,6 +6,7 @@
 #include "core/clock.h"
 #include "core/memory.h"
 #include "dist/group_mpi.h"
+#include "dist/wait_mpi.h"
 
 /* Below this many floats in all roots together, one gather of everything and a redundant sum beat
  * two exchanges of pieces: latency counts, not bytes. */
@@ -174,7 +175,7 @@ static fz_status exchange_pieces(const fz_ordered_sum *sum, float *const *roots,
     }
     for (int v = mine; v < mine_end; v++)
         memcpy(sum->value[v], roots[v - mine] + start, (size_t)length * sizeof(float));
-    return fz_mpi_check(MPI_Waitall(n_requests, sum->requests, MPI_STATUSES_IGNORE),
+    return fz_mpi_check(fz_mpi_waitall(n_requests, sum->requests),
                         "exchange of an ordered sum");
 }
 

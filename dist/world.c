@@ -11,6 +11,7 @@
 #include "core/log.h"
 #include "core/memory.h"
 #include "dist/group_mpi.h"
+#include "dist/wait_mpi.h"
 
 enum { EXIT_OUR_BUG = 70 };
 
@@ -69,6 +70,7 @@ static fz_status read_places(fz_world *world)
     MPI_Comm_rank(host, &mine.local_rank);
     MPI_Comm_size(host, &mine.n_local);
     MPI_Comm_free(&host);
+    fz_mpi_set_crowded(mine.n_local > sysconf(_SC_NPROCESSORS_ONLN));
     read_binding(&mine.numa, &mine.n_cores);
     FZ_TRY(FZ_NEW(&world->places, world->size));
     return fz_allgather(world->group, &mine, sizeof mine, world->places);
