@@ -12,7 +12,7 @@
 #include "model/blocks/gemma.h"
 #include "model/blocks/head.h"
 
-enum { BART_PAD = 1, GEMMA_PAD = 0 };
+enum { BART_PAD = 1, GEMMA_PAD = 0 }; /* every Florenz decodes with Gemma's tokenizer */
 
 typedef struct builder {
     fz_program *program;
@@ -225,10 +225,10 @@ static void embedding(builder *b, const char *side, int64_t vocab, int64_t width
 }
 
 static void bart_embed(builder *b, const char *side, int64_t vocab, int64_t positions,
-                       int64_t width)
+                       int64_t width, int64_t pad)
 {
     char prefix[FZ_NAME_BYTES];
-    embedding(b, side, vocab, width, BART_PAD);
+    embedding(b, side, vocab, width, pad);
     addf(b, positions, width, FZ_CUT_NONE, FZ_INIT_NORMAL,
          "language_model.model.%s.embed_positions.weight", side);
     snprintf(prefix, sizeof prefix, "language_model.model.%s.layernorm_embedding", side);
@@ -269,7 +269,7 @@ static void build_encoder(builder *b)
     const fz_model_config *c = &b->program->config;
     fz_block *block = start_block(b, &fz_block_encoder_embed, FZ_STREAM_ENC, "encoder.embed");
     block->out_width = c->enc_width;
-    bart_embed(b, "encoder", c->enc_vocab, c->enc_positions, c->enc_width);
+    bart_embed(b, "encoder", c->enc_vocab, c->enc_positions, c->enc_width, BART_PAD);
     for (int l = 0; l < c->enc_layers; l++) {
         char layer[64];
         snprintf(layer, sizeof layer, "language_model.model.encoder.layers.%d", l);
@@ -286,7 +286,7 @@ static void build_bart_decoder(builder *b)
     const fz_model_config *c = &b->program->config;
     fz_block *block = start_block(b, &fz_block_bart_decoder_embed, FZ_STREAM_DEC, "decoder.embed");
     block->out_width = c->dec_width;
-    bart_embed(b, "decoder", c->dec_vocab, c->dec_positions, c->dec_width);
+    bart_embed(b, "decoder", c->dec_vocab, c->dec_positions, c->dec_width, GEMMA_PAD);
     for (int l = 0; l < c->dec_layers; l++) {
         char layer[64];
         snprintf(layer, sizeof layer, "language_model.model.decoder.layers.%d", l);

@@ -86,6 +86,13 @@ void fz_synthetic_destroy(fz_synthetic **synthetic)
     fz_free(synthetic);
 }
 
+/* Low ids come more often: there is something to learn. */
+static int32_t skewed(const fz_synthetic *s, int64_t n, int64_t i, uint32_t below)
+{
+    const uint32_t most = 1 + fz_rng_below(draw(s, DRAW_OUTPUT, n, i + (INT64_C(1) << 40)), below);
+    return (int32_t)fz_rng_below(draw(s, DRAW_OUTPUT, n, i), most);
+}
+
 /* Ids of sample n behind those already there: enc (-1 for image tokens), dec, labels. */
 static void fill_text(const fz_synthetic *s, int64_t n, int32_t *enc, int64_t n_prompt,
                       int32_t *dec, int32_t *labels, int64_t n_output)
@@ -97,7 +104,7 @@ static void fill_text(const fz_synthetic *s, int64_t n, int32_t *enc, int64_t n_
         enc[images + i] =
             (int32_t)fz_rng_below(draw(s, DRAW_PROMPT, n, i), (uint32_t)c->enc_vocab);
     for (int64_t i = 0; i < n_output; i++) {
-        labels[i] = (int32_t)fz_rng_below(draw(s, DRAW_OUTPUT, n, i), (uint32_t)c->dec_vocab);
+        labels[i] = skewed(s, n, i, (uint32_t)c->dec_vocab);
         dec[i] = i == 0 ? START_ID : labels[i - 1];
     }
 }
