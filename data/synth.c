@@ -17,7 +17,7 @@
 #include "data/synth_files.h"
 #include "data/synth_render.h"
 
-enum { MIN_EVAL = 32, JPEG_QUALITY = 90, PROGRESS_S = 5, MAX_THREADS = 64, NAME_BYTES = 32 };
+enum { MIN_EVAL = 32, JPEG_QUALITY = 90, PROGRESS_S = 5, MAX_THREADS = 256, NAME_BYTES = 32 };
 
 typedef struct job {
     const fz_synth_config *config;

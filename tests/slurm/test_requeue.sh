@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# A job on a real Slurm of two nodes is signalled, exits 75, is queued again and continues with
+# another number of ranks; its loss series has no gap and the bits of an uninterrupted run.
+#   tests/slurm/test_requeue.sh FLORENZ [STEPS]
+set -eu
+root=$(cd "$(dirname "$0")/../.." && pwd)
+florenz=$1
+steps=${2:-60}
+signal_at=$((steps / 4))
+
+for program in munged slurmctld slurmd sbatch; do
+    command -v "$program" >/dev/null || { echo "skipped: no $program"; exit 77; }
+done
+
+dir=$(mktemp -d /tmp/fz-slurm-XXXXXX)
+finish() {
+    local rc=$?
+    [ "$rc" = 0 ] || tail -n 60 "$dir"/job.log "$dir"/*.out "$dir"/cluster/*.log 2>/dev/null || true
+    "$root/slurm/cluster.sh" stop "$dir/cluster"
+    rm -rf "$dir"
+}
+trap finish EXIT
+
+fail() {
+    echo "test_requeue: $*" >&2
+    exit 1
+}
+wait_until() { # seconds what command...
+    local limit=$1 what=$2 tries=0
+    shift 2
+    until "$@"; do
+        tries=$((tries + 1))
+        [ "$tries" -lt $((limit * 5)) ] || fail "$what: not within $limit s"
+        sleep 0.2
+    done
+}
+steps_done() { # run, at least
+    [ -f "$1/metrics.jsonl" ] && [ "$(grep -c '"loss_bits"' "$1/metrics.jsonl")" -ge "$2" ]
+}
+job_state() {
+    scontrol show job "$job" | sed -n 's/^ *JobState=\([A-Z]*\).*/\1/p'
+}
+job_is() { # state
+    [ "$(job_state)" = "$1" ]
+}
+job_ended() {
+    case "$(job_state)" in PENDING | RUNNING | COMPLETING) return 1 ;; esac
+}
+# One line a step: number and bits.
+series() { # run
+    grep '"loss_bits"' "$1/metrics.jsonl" | sed -E \
+        's/.*"step": ?([0-9]+).*"loss_bits": ?"([0-9a-f]+)".*"grad_norm_bits": ?"([0-9a-f]+)".*/\1 \2 \3/'
+}
+
+echo "data"
+"$florenz" data synth --out "$dir/data" --images 64 --seed 3 --image-size 32 --threads 2 2>"$dir/synth.out"
+options=(--set "train.steps=$steps" --set train.global_batch=8 --set train.loss_batch=8
+    --set train.micro_batch=2 --set checkpoint.every=1000 --set optimizer.warmup=5)
+
+echo "cluster"
+"$root/slurm/cluster.sh" start "$dir/cluster" 300
+eval "$("$root/slurm/cluster.sh" env "$dir/cluster")"
+
+echo "job: 4 ranks on 2 nodes"
+job=$(cd "$root" && FLORENZ=$florenz sbatch --parsable --nodes=2 --ntasks-per-node=2 --time=10 \
+    --output="$dir/job.log" slurm/train.sbatch "$dir/data/config.yaml" \
+    --set "run.dir=$dir/job" "${options[@]}")
+wait_until 60 "$signal_at steps" steps_done "$dir/job" "$signal_at"
+
+# What Slurm itself sends 120 s before the time limit, by B: to the batch script alone.
+echo "signal"
+scancel --batch --signal=USR1 "$job"
+wait_until 60 "the job is queued again" job_is PENDING
+grep -q 'start 0: 4 ranks on n\[1-2\]' "$dir/job.log" || fail "the first start had not 4 ranks"
+grep -q 'saved and stopped (75)' "$dir/job.log" || fail "the ranks did not leave with 75"
+! steps_done "$dir/job" "$steps" || fail "all $steps steps were done before the signal: ask for more"
+
+echo "node n2 leaves; the job goes on with 2 ranks on n1"
+scontrol update NodeName=n2 State=DRAIN Reason=test
+scontrol update JobId="$job" NumNodes=1 NumTasks=2
+# Slurm holds a requeued job back for two minutes.
+scontrol update JobId="$job" StartTime=now
+wait_until 120 "the end of the job" job_ended
+job_is COMPLETED || fail "the job ended as $(job_state)"
+grep -q 'start 1: 2 ranks on n1' "$dir/job.log" || fail "the second start had not 2 ranks on n1"
+
+echo "the same run, uninterrupted, on 1 rank"
+env -u SLURM_CONF "$florenz" train "$dir/data/config.yaml" --set "run.dir=$dir/whole" "${options[@]}" \
+    >"$dir/whole.out" 2>&1
+series "$dir/job" >"$dir/job.series"
+series "$dir/whole" >"$dir/whole.series"
+[ "$(wc -l <"$dir/whole.series")" = "$steps" ] || fail "the whole run has not $steps steps"
+diff "$dir/whole.series" "$dir/job.series" >&2 || fail "the series differ"
+echo "$steps steps over 4 and 2 ranks: bits equal those of 1 rank"
