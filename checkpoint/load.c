@@ -431,12 +431,16 @@ static fz_status prove(const load *l)
 static fz_status load_path(const fz_group *world, const char *path, const fz_state *state,
                            bool is_weights_only)
 {
-    load *l;
+    load *l = NULL;
 
-    FZ_TRY(fz_agree(world, FZ_NEW(&l, 1)));
+    fz_status status = fz_agree(world, FZ_NEW(&l, 1));
+    if (status != FZ_OK) {
+        fz_free(&l);
+        return status;
+    }
     *l = (load){.world = world, .state = state, .is_weights_only = is_weights_only};
     fz_span_begin("checkpoint load", FZ_SHARE_CKPT);
-    fz_status status = open_sources(l, path);
+    status = open_sources(l, path);
     if (status == FZ_OK) status = fz_agree(world, fill_views(l));
     if (status == FZ_OK) status = prove(l);
     fz_span_end();

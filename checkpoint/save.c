@@ -233,13 +233,17 @@ static fz_status write_target(save *s, target *t)
 
 static fz_status write_directory(save *s, const char *name, const char *kind, unsigned mask)
 {
-    target *t;
+    target *t = NULL;
 
-    FZ_TRY(fz_agree(s->world, FZ_NEW(&t, 1)));
+    fz_status status = fz_agree(s->world, FZ_NEW(&t, 1));
+    if (status != FZ_OK) {
+        fz_free(&t);
+        return status;
+    }
     t->mask = mask;
     t->kind = kind;
     snprintf(t->name, sizeof t->name, "%s", name);
-    const fz_status status = write_target(s, t);
+    status = write_target(s, t);
     /* Every rank has closed its file: they agreed on the failure. */
     if (status != FZ_OK && status != FZ_ERR_COMM && s->rank == 0 && t->path[0])
         if (fz_disk_is_there(t->path)) fz_disk_remove_tree(t->path);
