@@ -200,8 +200,7 @@ static void print_totals(const checker *c)
     const fz_check_totals *t = &c->totals;
 
     if (c->config->max_lines > 0 && t->n_problems > c->config->max_lines)
-        fprintf(c->config->out, "... and %" PRId64 " more\n",
-                t->n_problems - c->config->max_lines);
+        fprintf(c->config->out, "... and %" PRId64 " more\n", t->n_problems - c->config->max_lines);
     fprintf(c->config->out,
             "%" PRId64 " shards, %.1f MB, %" PRId64 " images, %" PRId64
             " annotations in %d classes (%" PRId64 " longer than the limits, to be cut): %" PRId64

@@ -20,8 +20,8 @@ typedef struct fz_check_totals {
     int64_t n_too_long; /* annotations that will be cut; no problem, but worth knowing */
 } fz_check_totals;
 
-/* FZ_ERR_FORMAT if there was any problem (the text: how many, and the first one); a shard that cannot
- * be read is a problem like others. Says every 10 s on out how far it is. */
+/* FZ_ERR_FORMAT if there was any problem (the text: how many, and the first one); a shard that
+ * cannot be read is a problem like others. Says every 10 s on out how far it is. */
 fz_status fz_data_check(const fz_check_config *config, fz_check_totals *totals_p);
 
 #endif

@@ -1,5 +1,5 @@
-/* Comma-separated values (RFC 4180) in memory: quoted fields with commas, quotes ("") and line breaks
- * inside, either line end, a UTF-8 mark at the start. Local.
+/* Comma-separated values (RFC 4180) in memory: quoted fields with commas, quotes ("") and line
+ * breaks inside, either line end, a UTF-8 mark at the start. Local.
  */
 #ifndef FZ_DATA_CSV_H
 #define FZ_DATA_CSV_H
@@ -12,14 +12,14 @@
 enum { FZ_CSV_FIELDS_MAX = 64 };
 
 typedef struct fz_csv {
-    char *at, *end;     /* borrowed text, written over as fields are unquoted */
-    int64_t line;       /* of the next row, from 1 */
-    const char *name;   /* borrowed, for messages */
+    char *at, *end;   /* borrowed text, written over as fields are unquoted */
+    int64_t line;     /* of the next row, from 1 */
+    const char *name; /* borrowed, for messages */
 } fz_csv;
 
 typedef struct fz_csv_row {
-    int64_t line; /* where it begins */
-    int n;        /* 0: no more rows */
+    int64_t line;                   /* where it begins */
+    int n;                          /* 0: no more rows */
     char *field[FZ_CSV_FIELDS_MAX]; /* terminated; inside the text */
 } fz_csv_row;
 

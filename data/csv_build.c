@@ -54,8 +54,7 @@ static fz_status read_file(const char *path, fz_buffer *buffer, size_t *n_p)
     if (fstat(fileno(file), &st) != 0 || !S_ISREG(st.st_mode))
         status = FZ_FAIL(FZ_ERR_IO, "%s: not a regular file", path);
     if (status == FZ_OK) status = fz_buffer_need(buffer, (size_t)st.st_size + 1, path);
-    if (status == FZ_OK &&
-        fread(buffer->bytes, 1, (size_t)st.st_size, file) != (size_t)st.st_size)
+    if (status == FZ_OK && fread(buffer->bytes, 1, (size_t)st.st_size, file) != (size_t)st.st_size)
         status = FZ_FAIL(FZ_ERR_IO, "%s: cannot be read", path);
     if (status == FZ_OK) *n_p = (size_t)st.st_size;
     fclose(file);
@@ -129,8 +128,8 @@ static fz_status read_rows(build *b, fz_csv *csv)
                  csv->name, (long long)row.line, row.n, n_fields);
         if (b->n_rows == b->max_rows) {
             b->max_rows = 2 * b->max_rows + 1024;
-            FZ_TRY(fz_realloc((void **)&b->rows, (size_t)b->max_rows * sizeof *b->rows,
-                              "CSV rows"));
+            FZ_TRY(
+                fz_realloc((void **)&b->rows, (size_t)b->max_rows * sizeof *b->rows, "CSV rows"));
         }
         annotation *a = &b->rows[b->n_rows++];
         *a = (annotation){.line = row.line, .image_line = row.line};
@@ -180,11 +179,11 @@ static json_t *json_of(const annotation *rows, int64_t n)
     json_t *list = json_array();
 
     for (int64_t i = 0; i < n; i++)
-        json_array_append_new(list, json_pack("{ssssssssss}", "prompt", rows[i].field[COLUMN_PROMPT],
-                                              "output", rows[i].field[COLUMN_OUTPUT], "lang",
-                                              rows[i].field[COLUMN_LANG], "type",
-                                              rows[i].field[COLUMN_TYPE], "file",
-                                              rows[i].field[COLUMN_IMAGE]));
+        json_array_append_new(
+            list,
+            json_pack("{ssssssssss}", "prompt", rows[i].field[COLUMN_PROMPT], "output",
+                      rows[i].field[COLUMN_OUTPUT], "lang", rows[i].field[COLUMN_LANG], "type",
+                      rows[i].field[COLUMN_TYPE], "file", rows[i].field[COLUMN_IMAGE]));
     return list;
 }
 
@@ -203,10 +202,9 @@ static fz_status open_shard(build *b, series *s)
 
     if (s->n_in_shard == b->config->images_per_shard) FZ_TRY(finish_shard(s));
     if (s->writer != NULL) return FZ_OK;
-    const int n = snprintf(path, sizeof path, "%s/%s-%05d.tar", b->config->out, s->name,
-                           s->n_shards);
-    FZ_CHECK(n >= 0 && n < (int)sizeof path, FZ_ERR_IO, "%.100s...: path too long",
-             b->config->out);
+    const int n =
+        snprintf(path, sizeof path, "%s/%s-%05d.tar", b->config->out, s->name, s->n_shards);
+    FZ_CHECK(n >= 0 && n < (int)sizeof path, FZ_ERR_IO, "%.100s...: path too long", b->config->out);
     FZ_TRY(fz_shard_writer_create(path, &s->writer));
     s->n_shards++;
     return FZ_OK;
@@ -244,8 +242,8 @@ static fz_status add_image(build *b, int64_t number, const annotation *rows, int
     size_t bytes = 0;
     int width = 0, height = 0;
 
-    const int length = snprintf(path, sizeof path, "%s/%s", b->config->images,
-                                rows->field[COLUMN_IMAGE]);
+    const int length =
+        snprintf(path, sizeof path, "%s/%s", b->config->images, rows->field[COLUMN_IMAGE]);
     FZ_CHECK(length >= 0 && length < (int)sizeof path, FZ_ERR_FORMAT, "%s:%lld: path too long",
              b->config->csv, (long long)rows->line);
     fz_status status = read_file(path, &b->file, &bytes);
@@ -295,8 +293,8 @@ static fz_status clear_old(const fz_csv_build_config *config, const char *name, 
                                  found.gl_pathv[0]);
             for (size_t i = 0; status == FZ_OK && i < found.gl_pathc; i++)
                 if (unlink(found.gl_pathv[i]) != 0)
-                    status = FZ_FAIL(FZ_ERR_IO, "remove %s: %s", found.gl_pathv[i],
-                                     strerror(errno));
+                    status =
+                        FZ_FAIL(FZ_ERR_IO, "remove %s: %s", found.gl_pathv[i], strerror(errno));
         }
         globfree(&found);
     }

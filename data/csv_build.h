@@ -1,8 +1,8 @@
 /* florenz data build: a folder of images and a CSV file to WebDataset shards. Local.
  *
  * The CSV's first line names its columns, in any order: image,lang,type,prompt,output. Each other
- * row is one annotation; rows of the same image (anywhere in the file) become one sample. image is a
- * path inside the folder. Images are taken over byte for byte.
+ * row is one annotation; rows of the same image (anywhere in the file) become one sample. image is
+ * a path inside the folder. Images are taken over byte for byte.
  */
 #ifndef FZ_DATA_CSV_BUILD_H
 #define FZ_DATA_CSV_BUILD_H

@@ -31,9 +31,8 @@ fz_status fz_image_decode_into(const void *bytes, size_t n, fz_buffer *pixels, i
     if (n >= 12 && memcmp(head, "RIFF", 4) == 0 && memcmp(head + 8, "WEBP", 4) == 0)
         return fz_image_decode_webp(bytes, n, pixels, width_p, height_p);
     if (n < 12) return FZ_FAIL(FZ_ERR_FORMAT, "%zu bytes are too few for an image", n);
-    return FZ_FAIL(FZ_ERR_FORMAT,
-                   "not a JPEG, PNG or WebP image (begins with %02x %02x %02x %02x)", head[0],
-                   head[1], head[2], head[3]);
+    return FZ_FAIL(FZ_ERR_FORMAT, "not a JPEG, PNG or WebP image (begins with %02x %02x %02x %02x)",
+                   head[0], head[1], head[2], head[3]);
 }
 
 fz_status fz_image_decode(const void *bytes, size_t n, fz_image *image)
@@ -63,7 +62,8 @@ void fz_image_normalise(const uint8_t *rgb, int side, float *out)
     float table[256][3];
     const int64_t n = (int64_t)side * side;
 
-    /* 768 values are computed instead of 3 side^2, and each pixel value always has the same bits. */
+    /* 768 values are computed instead of 3 side^2, and each pixel value always has the same bits.
+     */
     for (int v = 0; v < 256; v++)
         for (int c = 0; c < 3; c++)
             table[v][c] = ((float)v / 255.0f - mean[c]) / std[c];

@@ -12,8 +12,7 @@ enum { FZ_IMAGE_SIDE_MAX = 65500 };
 fz_status fz_image_decode_into(const void *bytes, size_t n, fz_buffer *pixels, int *width_p,
                                int *height_p);
 /* FZ_ERR_FORMAT: sides or pixels beyond the limits above, or zero; else room in pixels. */
-fz_status fz_image_make_room(const char *format, int64_t width, int64_t height,
-                             fz_buffer *pixels);
+fz_status fz_image_make_room(const char *format, int64_t width, int64_t height, fz_buffer *pixels);
 
 fz_status fz_image_decode_jpeg(const void *bytes, size_t n, fz_buffer *pixels, int *width_p,
                                int *height_p);

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <jpeglib.h>
 #include <jerror.h>
+#include <jpeglib.h>
 
 #include "core/memory.h"
 #include "data/image.h"
@@ -24,8 +24,8 @@ static void on_error(j_common_ptr info)
     longjmp(errors->jump, 1);
 }
 
-/* A warning means that libjpeg went on with data it made up (truncated or corrupt entropy codes), so
- * the sample is bad; but for those about headers that change no pixel. */
+/* A warning means that libjpeg went on with data it made up (truncated or corrupt entropy codes),
+ * so the sample is bad; but for those about headers that change no pixel. */
 static void on_message(j_common_ptr info, int level)
 {
     if (level >= 0) return;
@@ -70,8 +70,8 @@ static fz_status make_room(const struct jpeg_decompress_struct *info, fz_buffer 
 }
 
 /* Every local that lives across a longjmp belongs to the caller. */
-static fz_status decode(struct jpeg_decompress_struct *info, jpeg_errors *errors,
-                        const void *bytes, size_t n, fz_buffer *pixels)
+static fz_status decode(struct jpeg_decompress_struct *info, jpeg_errors *errors, const void *bytes,
+                        size_t n, fz_buffer *pixels)
 {
     if (setjmp(errors->jump) != 0) return FZ_FAIL(FZ_ERR_FORMAT, "JPEG: %s", errors->text);
     jpeg_create_decompress(info);

@@ -75,8 +75,8 @@ fz_status fz_image_decode_png(const void *bytes, size_t n, fz_buffer *pixels, in
                               int *height_p)
 {
     png_input input = {.bytes = bytes, .n = n, .pixels = pixels};
-    png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, input.error, on_error,
-                                             on_warning);
+    png_structp png =
+        png_create_read_struct(PNG_LIBPNG_VER_STRING, input.error, on_error, on_warning);
     png_infop info = png != NULL ? png_create_info_struct(png) : NULL;
     fz_status status = FZ_OK;
 
@@ -113,7 +113,8 @@ fz_status fz_image_decode_png(const void *bytes, size_t n, fz_buffer *pixels, in
                               int *height_p)
 {
     (void)bytes, (void)n, (void)pixels, (void)width_p, (void)height_p;
-    return FZ_FAIL(FZ_ERR_FORMAT, "PNG images are not built in; install libpng-dev and build again");
+    return FZ_FAIL(FZ_ERR_FORMAT,
+                   "PNG images are not built in; install libpng-dev and build again");
 }
 
 fz_status fz_image_write_png(const fz_image *image, const char *path)

@@ -11,11 +11,16 @@
 static const char *code_text(VP8StatusCode code)
 {
     switch (code) {
-    case VP8_STATUS_OUT_OF_MEMORY: return "out of memory";
-    case VP8_STATUS_BITSTREAM_ERROR: return "corrupt data";
-    case VP8_STATUS_UNSUPPORTED_FEATURE: return "unsupported feature";
-    case VP8_STATUS_NOT_ENOUGH_DATA: return "truncated";
-    default: return "cannot be decoded";
+    case VP8_STATUS_OUT_OF_MEMORY:
+        return "out of memory";
+    case VP8_STATUS_BITSTREAM_ERROR:
+        return "corrupt data";
+    case VP8_STATUS_UNSUPPORTED_FEATURE:
+        return "unsupported feature";
+    case VP8_STATUS_NOT_ENOUGH_DATA:
+        return "truncated";
+    default:
+        return "cannot be decoded";
     }
 }
 

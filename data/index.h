@@ -27,7 +27,7 @@ typedef struct fz_index_image {
 
 typedef struct fz_index {
     int n_shards;
-    char **shards; /* owned paths, in sorted order */
+    char **shards;        /* owned paths, in sorted order */
     int32_t *shard_first; /* owned (n_shards+1): images of a shard are consecutive */
     int64_t n_images;
     fz_index_image *images; /* owned */
@@ -37,7 +37,7 @@ typedef struct fz_index {
     int64_t keys_bytes;
     int n_classes;
     char class_name[FZ_MAX_CLASSES][FZ_CLASS_BYTES]; /* "caption/de", sorted */
-    int64_t n_bad;        /* images whose JSON is unusable */
+    int64_t n_bad;                                   /* images whose JSON is unusable */
     uint64_t fingerprint; /* over names (without folders), sizes, offsets, classes */
 } fz_index;
 

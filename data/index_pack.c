@@ -27,15 +27,21 @@ static void put(cursor *c, const void *bytes, size_t n)
 
 fz_status fz_index_pack(const fz_index *index, void **bytes_p, size_t *n_p)
 {
-    counts head = {index->n_shards,   index->n_images,  index->n_annotations,
-                   index->keys_bytes, index->n_classes, index->n_bad,
-                   0,                 index->fingerprint};
+    counts head = {index->n_shards,
+                   index->n_images,
+                   index->n_annotations,
+                   index->keys_bytes,
+                   index->n_classes,
+                   index->n_bad,
+                   0,
+                   index->fingerprint};
     char *bytes = NULL;
 
     for (int s = 0; s < index->n_shards; s++)
         head.paths_bytes += (int64_t)strlen(index->shards[s]) + 1;
-    const size_t n = sizeof head + (size_t)(head.paths_bytes + head.keys_bytes +
-                                            head.n_annotations + head.n_classes * FZ_CLASS_BYTES) +
+    const size_t n = sizeof head +
+                     (size_t)(head.paths_bytes + head.keys_bytes + head.n_annotations +
+                              head.n_classes * FZ_CLASS_BYTES) +
                      (size_t)(index->n_shards + 1) * sizeof *index->shard_first +
                      (size_t)index->n_images * sizeof *index->images;
     FZ_TRY(fz_alloc((void **)&bytes, n, "a packed index"));

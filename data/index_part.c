@@ -81,8 +81,7 @@ static fz_status join_sorted(const named *list, int64_t n, fz_index_pair *pairs,
     return FZ_OK;
 }
 
-fz_status fz_index_pair_members(const fz_shard_listing *listing, fz_index_pair *pairs,
-                                int64_t *n_p)
+fz_status fz_index_pair_members(const fz_shard_listing *listing, fz_index_pair *pairs, int64_t *n_p)
 {
     named *list = NULL;
     int64_t n = 0;
@@ -217,8 +216,8 @@ static fz_status add_image(builder *b, const fz_index_pair *pair)
         return FZ_OK;
     }
     if (part->n_bad++ == 0)
-        snprintf(part->bad_text, sizeof part->bad_text, "%.100s: %.150s",
-                 list->names + json->name, fz_last_error()->text);
+        snprintf(part->bad_text, sizeof part->bad_text, "%.100s: %.150s", list->names + json->name,
+                 fz_last_error()->text);
     part->n_annotations = image->first_annotation;
     part->n_classes = n_classes;
     image->n_annotations = 0;
@@ -240,8 +239,8 @@ static fz_status build(builder *b)
         return FZ_FAIL(fz_last_error()->status, "%s: %s", b->shard, fz_last_error()->text);
     for (int64_t i = 0; i < b->n_pairs; i++)
         if (b->pairs[i].image >= 0)
-            names_bytes += (int64_t)strlen(b->listing.names +
-                                           b->listing.members[b->pairs[i].image].name) + 1;
+            names_bytes +=
+                (int64_t)strlen(b->listing.names + b->listing.members[b->pairs[i].image].name) + 1;
     FZ_CHECK(names_bytes <= INT32_MAX, FZ_ERR_FORMAT, "%s: names of %lld bytes are too many",
              b->shard, (long long)names_bytes);
     FZ_TRY(FZ_NEW(&part->images, b->n_pairs));

@@ -12,7 +12,7 @@
 typedef struct fz_index_part {
     int64_t n_images, n_annotations, keys_bytes, n_bad;
     int64_t tar_bytes, mtime_ns;
-    fz_index_image *images; /* owned; key_offset and first_annotation within the part */
+    fz_index_image *images;    /* owned; key_offset and first_annotation within the part */
     uint8_t *annotation_class; /* owned; numbers into class_name below */
     char *keys;                /* owned */
     int n_classes;

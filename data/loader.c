@@ -53,8 +53,8 @@ static void load_item(void *context, int thread, int slot_number, int64_t item)
     fz_sample_ids ids = {.prompt = slot->prompts + item * c->max_prompt,
                          .labels = slot->labels + item * c->max_output};
 
-    fz_status status = fz_sample_reader_ids(reader, draw.image, draw.annotation, &loader->rules,
-                                            &ids);
+    fz_status status =
+        fz_sample_reader_ids(reader, draw.image, draw.annotation, &loader->rules, &ids);
     if (status == FZ_OK) status = load_pixels(loader, reader, slot, item, draw.image);
     slot->n_prompt[item] = (int32_t)ids.n_prompt;
     slot->n_labels[item] = (int32_t)ids.n_labels;
@@ -159,8 +159,8 @@ size_t fz_loader_bytes(const fz_loader_config *config)
 
     fz_ring_measure(&loader);
     fz_ring_take(&loader, &counting);
-    return counting.used + (size_t)loader.n_readers *
-                               fz_sample_reader_bytes(config->index, pixels_side(config));
+    return counting.used +
+           (size_t)loader.n_readers * fz_sample_reader_bytes(config->index, pixels_side(config));
 }
 
 int64_t fz_loader_n_grown(const fz_loader *loader)

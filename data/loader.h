@@ -28,14 +28,15 @@ typedef struct fz_loader_config {
     uint64_t seed;
     int64_t window, global_batch, micro_batch;
     fz_balance balance;
-    int64_t first_micro, n_micro; /* this process's micro-batches of every step */
+    int64_t first_micro, n_micro;                  /* this process's micro-batches of every step */
     int64_t n_shards, first_shard, n_local_shards; /* whose images it decodes */
     bool pixels;
     int64_t image_size, image_tokens; /* P; tokens an image becomes in ENC */
-    int64_t max_prompt, max_output;   /* longer ones are cut, the cut end keeps no eos (model.md 6.3) */
-    int64_t enc_vocab, dec_vocab;     /* an id beyond makes the sample bad; 0: any id */
-    int32_t dec_start_id;             /* decoder start token (eos, 1) */
-    int n_threads, n_ahead; /* decoding threads (0: prepare does it); steps prepared ahead */
+    int64_t max_prompt,
+        max_output;               /* longer ones are cut, the cut end keeps no eos (model.md 6.3) */
+    int64_t enc_vocab, dec_vocab; /* an id beyond makes the sample bad; 0: any id */
+    int32_t dec_start_id;         /* decoder start token (eos, 1) */
+    int n_threads, n_ahead;       /* decoding threads (0: prepare does it); steps prepared ahead */
     const fz_tokenizer *enc_tokenizer, *dec_tokenizer; /* borrowed; NULL: ids only */
 } fz_loader_config;
 
@@ -58,9 +59,9 @@ uint8_t *fz_loader_bad(fz_loader *loader);
 /* Text of this process's first failure of the step ("shards/train-0001.tar: 000123.jpg: ..."), ""
  * if none. */
 const char *fz_loader_bad_text(const fz_loader *loader);
-/* Marked positions draw their next attempt, on every rank alike; bad may be fz_loader_bad's. In eval
- * such a position keeps its place without a label and with an empty prompt and picture instead.
- * FZ_ERR_FORMAT after 16 attempts for one position. */
+/* Marked positions draw their next attempt, on every rank alike; bad may be fz_loader_bad's. In
+ * eval such a position keeps its place without a label and with an empty prompt and picture
+ * instead. FZ_ERR_FORMAT after 16 attempts for one position. */
 fz_status fz_loader_replace(fz_loader *loader, const uint8_t *bad);
 /* FZ_ERR_FORMAT with the bad text while a position is marked bad. class_of is -1 where there is no
  * sample or, in eval, a replaced one. */

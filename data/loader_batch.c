@@ -121,8 +121,7 @@ fz_status fz_loader_get(fz_loader *loader, fz_step_batch *batch)
     FZ_ASSERT(slot != NULL);
     for (int64_t p = 0; p < c->global_batch; p++)
         FZ_CHECK(!slot->bad[p], FZ_ERR_FORMAT, "%s",
-                 slot->bad_text[0] != '\0' ? slot->bad_text
-                                           : "a sample is bad on another rank");
+                 slot->bad_text[0] != '\0' ? slot->bad_text : "a sample is bad on another rank");
     for (int64_t m = 0; m < c->n_micro; m++)
         pack_micro(loader, m, &at);
     *batch = (fz_step_batch){.step = slot->step,

@@ -14,15 +14,15 @@ enum { FZ_DRAW_NONE = -1, FZ_DRAW_BLANK = -2 }; /* draw.image: past the end; rep
 
 /* One step of the ring. G: global batch, L: this process's samples. */
 typedef struct fz_ring_slot {
-    int64_t step;       /* -1: free */
-    fz_draw *draws;     /* (G) of the current attempt */
-    int32_t *classes;   /* (G) of attempt 0 */
-    int32_t *attempts;  /* (G) */
-    uint8_t *bad;       /* (G) */
+    int64_t step;                 /* -1: free */
+    fz_draw *draws;               /* (G) of the current attempt */
+    int32_t *classes;             /* (G) of attempt 0 */
+    int32_t *attempts;            /* (G) */
+    uint8_t *bad;                 /* (G) */
     int32_t *n_prompt, *n_labels; /* (L) */
-    int32_t *prompts;   /* (L, max_prompt) */
-    int32_t *labels;    /* (L, max_output) */
-    float *pixels;      /* (n_micro, max_images, P, P, 3); NULL without pixels */
+    int32_t *prompts;             /* (L, max_prompt) */
+    int32_t *labels;              /* (L, max_output) */
+    float *pixels;                /* (n_micro, max_images, P, P, 3); NULL without pixels */
     /* Of the failed sample with the lowest position, whoever came first; guarded by the lock. */
     int64_t bad_position; /* INT64_MAX: none */
     fz_status worst;      /* a failure that is not about a sample */
@@ -32,7 +32,7 @@ typedef struct fz_ring_slot {
 struct fz_loader {
     fz_loader_config config;
     fz_sample_rules rules;
-    int64_t n_local; /* L */
+    int64_t n_local;    /* L */
     int64_t max_images; /* local images of one micro-batch, at most */
     int64_t eval_samples;
     int n_slots, n_readers;
@@ -46,12 +46,12 @@ struct fz_loader {
     pthread_mutex_t lock;      /* of the slots' bad texts */
     bool has_lock;
     /* The batch that is out. */
-    fz_microbatch *micro;             /* (n_micro) */
-    int64_t *sample_n;                /* (L) */
-    int32_t *enc_start, *dec_start;   /* (n_micro, micro_batch + 1) */
-    int32_t *enc_ids;                 /* (L, image_tokens + max_prompt) */
-    int32_t *dec_ids, *label_ids;     /* (L, max_output) */
-    int32_t *class_of;                /* (L) */
+    fz_microbatch *micro;           /* (n_micro) */
+    int64_t *sample_n;              /* (L) */
+    int32_t *enc_start, *dec_start; /* (n_micro, micro_batch + 1) */
+    int32_t *enc_ids;               /* (L, image_tokens + max_prompt) */
+    int32_t *dec_ids, *label_ids;   /* (L, max_output) */
+    int32_t *class_of;              /* (L) */
 };
 
 /* Samples of micro-batch m (of the step) that are there; images [*first_p, *end_p) are local. */

@@ -9,7 +9,7 @@
 
 typedef struct slot {
     int64_t priority;
-    int32_t *items; /* owned (max_items) */
+    int32_t *items;          /* owned (max_items) */
     int64_t n, next, n_done; /* items; first not begun; done or dropped */
 } slot;
 
@@ -21,7 +21,7 @@ typedef struct worker {
 
 struct fz_prefetch {
     fz_prefetch_work work;
-    void *context; /* borrowed */
+    void *context;          /* borrowed */
     int n_slots, n_threads; /* n_threads: that really run */
     int64_t max_items;
     slot *slots;     /* owned (n_slots); guarded by lock, as is stop */

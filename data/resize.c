@@ -62,8 +62,8 @@ static void axis_fill(axis *ax)
             sum += ax->exact[k];
         }
         for (int k = 0; k < end - first; k++) {
-            const double w = (sum != 0.0 ? ax->exact[k] / sum : ax->exact[k]) *
-                             (1 << PRECISION_BITS);
+            const double w =
+                (sum != 0.0 ? ax->exact[k] / sum : ax->exact[k]) * (1 << PRECISION_BITS);
             ax->weights[(int64_t)i * ax->stride + k] = (int32_t)(w < 0 ? w - 0.5 : w + 0.5);
         }
         ax->first[i] = first;
@@ -165,8 +165,8 @@ fz_status fz_image_resize(const fz_image *image, int side, uint8_t *out)
     fz_buffer scratch = {0};
 
     FZ_ASSERT(side > 0);
-    const fz_status status = fz_image_resize_into(image->rgb, image->width, image->height, side,
-                                                  &scratch, out);
+    const fz_status status =
+        fz_image_resize_into(image->rgb, image->width, image->height, side, &scratch, out);
     fz_buffer_reset(&scratch);
     return status;
 }

@@ -14,8 +14,8 @@ typedef struct side {
 
 static side prompt_side(const fz_sample_rules *rules)
 {
-    return (side){"prompt_ids",      "prompt",   "encoder",  rules->max_prompt,
-                  rules->enc_vocab,  FZ_ENC_BOS, FZ_ENC_EOS, rules->enc_tokenizer};
+    return (side){"prompt_ids",     "prompt",   "encoder",  rules->max_prompt,
+                  rules->enc_vocab, FZ_ENC_BOS, FZ_ENC_EOS, rules->enc_tokenizer};
 }
 
 static side output_side(const fz_sample_rules *rules)
@@ -42,8 +42,8 @@ static fz_status from_ids(const side *s, const json_t *list, int32_t *out, int64
     /* What will be cut is checked too: a sample is good or bad whatever the limits are. */
     for (int64_t i = 0; i < n; i++) {
         const json_t *item = json_array_get(list, (size_t)i);
-        FZ_CHECK(json_is_integer(item), FZ_ERR_FORMAT, "%s[%lld] is not a whole number",
-                 s->ids_key, (long long)i);
+        FZ_CHECK(json_is_integer(item), FZ_ERR_FORMAT, "%s[%lld] is not a whole number", s->ids_key,
+                 (long long)i);
         const int64_t id = json_integer_value(item);
         FZ_TRY(check_id(s, s->ids_key, i, id));
         if (i < s->max) out[i] = (int32_t)id;
@@ -60,8 +60,8 @@ static fz_status from_text(const side *s, const json_t *text, int32_t *out, int6
     FZ_CHECK(s->tokenizer != NULL, FZ_ERR_FORMAT,
              "has %s as text only, and no %s tokenizer is configured", s->text_key, s->who);
     out[0] = s->bos;
-    if (s->max > 1) FZ_TRY(fz_tokenizer_encode(s->tokenizer, json_string_value(text), out + 1,
-                                               s->max - 1, &n));
+    if (s->max > 1)
+        FZ_TRY(fz_tokenizer_encode(s->tokenizer, json_string_value(text), out + 1, s->max - 1, &n));
     n++;
     if (n < s->max) out[n++] = s->eos;
     for (int64_t i = 0; i < n; i++)
@@ -108,8 +108,8 @@ static fz_status parse(const void *json, size_t n, json_t **root_p)
     if (!json_is_array(root) || json_array_size(root) == 0) {
         const bool is_list = json_is_array(root);
         json_decref(root);
-        return FZ_FAIL(FZ_ERR_FORMAT, is_list ? "the list of annotations is empty"
-                                              : "not a list of annotations");
+        return FZ_FAIL(FZ_ERR_FORMAT,
+                       is_list ? "the list of annotations is empty" : "not a list of annotations");
     }
     *root_p = root;
     return FZ_OK;
@@ -123,7 +123,8 @@ fz_status fz_sample_read(const void *json, size_t n, int32_t annotation,
 
     FZ_TRY(parse(json, n, &root));
     if (annotation < 0)
-        status = FZ_FAIL(FZ_ERR_FORMAT, "has no annotation that can be used (florenz data check says why)");
+        status = FZ_FAIL(FZ_ERR_FORMAT,
+                         "has no annotation that can be used (florenz data check says why)");
     else if ((size_t)annotation >= json_array_size(root))
         status = FZ_FAIL(FZ_ERR_FORMAT, "annotation %d is not there; the list has %zu", annotation,
                          json_array_size(root));
@@ -171,11 +172,10 @@ static fz_status check_annotation(const json_t *annotation, const fz_sample_rule
     return FZ_OK;
 }
 
-fz_status fz_sample_each(const void *json, size_t n, const fz_sample_rules *rules,
-                         fz_sample_ids *ids,
-                         void (*seen)(void *context, const fz_sample_facts *facts,
-                                      fz_status status),
-                         void *context)
+fz_status
+fz_sample_each(const void *json, size_t n, const fz_sample_rules *rules, fz_sample_ids *ids,
+               void (*seen)(void *context, const fz_sample_facts *facts, fz_status status),
+               void *context)
 {
     json_t *root = NULL;
 

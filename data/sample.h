@@ -1,10 +1,9 @@
 /* One annotation of a sample's JSON as the ids of model.md 6.3, without padding. Local.
  *
- *   "prompt_ids"   encoder ids as in the public data set: <s> and </s> are in the list; taken as they
- *                  are, cut at the right at max_prompt
- *   "prompt"       text: [<s>, tokens, </s>], cut at max_prompt
- *   "output_ids"   labels as in the public data set: bos and eos are in the list; cut at max_output
- *   "output"       text: [bos, tokens, eos], cut at max_output
+ *   "prompt_ids"   encoder ids as in the public data set: <s> and </s> are in the list; taken as
+ * they are, cut at the right at max_prompt "prompt"       text: [<s>, tokens, </s>], cut at
+ * max_prompt "output_ids"   labels as in the public data set: bos and eos are in the list; cut at
+ * max_output "output"       text: [bos, tokens, eos], cut at max_output
  *
  * Ids win where both are there. A cut end keeps no eos, so a cut output does not teach to stop.
  */
@@ -25,14 +24,14 @@ typedef struct fz_sample_rules {
 } fz_sample_rules;
 
 typedef struct fz_sample_ids {
-    int32_t *prompt; /* borrowed (max_prompt) */
-    int32_t *labels; /* borrowed (max_output) */
+    int32_t *prompt;            /* borrowed (max_prompt) */
+    int32_t *labels;            /* borrowed (max_output) */
     int64_t n_prompt, n_labels; /* both at least 1 */
 } fz_sample_ids;
 
-/* JSON text of a sample (not terminated), annotation number -> ids. FZ_ERR_FORMAT says what is wrong
- * with it, without naming the file: "annotation 3: output_ids[7]: id 99999 is beyond the decoder's
- * vocabulary of 512". */
+/* JSON text of a sample (not terminated), annotation number -> ids. FZ_ERR_FORMAT says what is
+ * wrong with it, without naming the file: "annotation 3: output_ids[7]: id 99999 is beyond the
+ * decoder's vocabulary of 512". */
 fz_status fz_sample_read(const void *json, size_t n, int32_t annotation,
                          const fz_sample_rules *rules, fz_sample_ids *ids);
 
@@ -46,10 +45,9 @@ typedef struct fz_sample_facts {
 /* Calls seen for every annotation of the JSON; with a status that is not FZ_OK the thread's last
  * error says what is wrong with it. Fails only if there is no list to go through. Text is only
  * looked at where rules has no tokenizer. ids is scratch. */
-fz_status fz_sample_each(const void *json, size_t n, const fz_sample_rules *rules,
-                         fz_sample_ids *ids,
-                         void (*seen)(void *context, const fz_sample_facts *facts,
-                                      fz_status status),
-                         void *context);
+fz_status
+fz_sample_each(const void *json, size_t n, const fz_sample_rules *rules, fz_sample_ids *ids,
+               void (*seen)(void *context, const fz_sample_facts *facts, fz_status status),
+               void *context);
 
 #endif

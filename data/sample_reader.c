@@ -90,8 +90,8 @@ fz_status fz_sample_reader_ids(fz_sample_reader *reader, int64_t number, int32_t
     fz_status status = fz_shard_read(&reader->shards, image->shard, image->json_offset,
                                      image->json_bytes, reader->file.bytes);
     if (status == FZ_OK)
-        status = fz_sample_read(reader->file.bytes, (size_t)image->json_bytes, annotation, rules,
-                                ids);
+        status =
+            fz_sample_read(reader->file.bytes, (size_t)image->json_bytes, annotation, rules, ids);
     if (status == FZ_OK) return FZ_OK;
     fz_index_json_name(member, sizeof member, reader->index->keys + image->key_offset);
     return name_it(reader, image, member, status);

@@ -15,8 +15,8 @@ typedef struct fz_sample_reader {
     uint8_t *rgb; /* owned (side, side, 3) */
 } fz_sample_reader;
 
-/* Scratch for the largest file of the index and images up to FZ_SCRATCH_SIDE squared; a larger image
- * grows it once. */
+/* Scratch for the largest file of the index and images up to FZ_SCRATCH_SIDE squared; a larger
+ * image grows it once. */
 enum { FZ_SCRATCH_SIDE = 2048 };
 fz_status fz_sample_reader_init(fz_sample_reader *reader, const fz_index *index, int side);
 void fz_sample_reader_reset(fz_sample_reader *reader);

@@ -110,10 +110,10 @@ static int64_t image_at(fz_sampler *sampler, int64_t n)
 
     set_epoch(sampler, n / index->n_images);
     const int64_t i = n % index->n_images;
-    const int64_t begin = place_of(first, 0, index->n_shards, i) / sampler->window *
-                          sampler->window;
-    const int64_t end = begin + sampler->window < index->n_shards ? begin + sampler->window
-                                                                  : index->n_shards;
+    const int64_t begin =
+        place_of(first, 0, index->n_shards, i) / sampler->window * sampler->window;
+    const int64_t end =
+        begin + sampler->window < index->n_shards ? begin + sampler->window : index->n_shards;
     const uint64_t key = key_of(sampler->seed, PURPOSE_IMAGES, sampler->epoch, begin);
     const int64_t j = first[begin] + fz_permute(i - first[begin], first[end] - first[begin], key);
     const int64_t place = place_of(first, begin, end, j);
@@ -144,8 +144,7 @@ static fz_draw any_annotation(const fz_index *index, int64_t image_number, uint6
     const fz_index_image *image = &index->images[image_number];
 
     if (image->n_annotations == 0) return (fz_draw){image_number, -1, -1};
-    const int32_t a =
-        (int32_t)fz_rng_below((uint32_t)(hash >> 32), (uint32_t)image->n_annotations);
+    const int32_t a = (int32_t)fz_rng_below((uint32_t)(hash >> 32), (uint32_t)image->n_annotations);
     return (fz_draw){image_number, a, index->annotation_class[image->first_annotation + a]};
 }
 
@@ -192,8 +191,7 @@ fz_draw fz_sampler_redraw(const fz_sampler *sampler, int64_t n, int32_t attempt,
 {
     const fz_index *index = sampler->index;
     const uint64_t bits = key_of(sampler->seed, PURPOSE_REDRAW, n, attempt);
-    const int64_t image =
-        fz_rng_below((uint32_t)(bits >> 32), (uint32_t)index->n_images);
+    const int64_t image = fz_rng_below((uint32_t)(bits >> 32), (uint32_t)index->n_images);
     const uint64_t hash = fz_mix64(bits);
 
     FZ_ASSERT(attempt >= 1);

@@ -32,8 +32,8 @@ static fz_status add_member(walk *w, const char *name, int64_t offset, int64_t b
 
     if (list->n_members == w->max_members) {
         w->max_members = w->max_members ? 2 * w->max_members : 1024;
-        FZ_TRY(fz_realloc((void **)&list->members,
-                          (size_t)w->max_members * sizeof *list->members, "tar members"));
+        FZ_TRY(fz_realloc((void **)&list->members, (size_t)w->max_members * sizeof *list->members,
+                          "tar members"));
     }
     if (w->names_bytes + name_bytes > w->names_max) {
         w->names_max = 2 * w->names_max + name_bytes + 16 * 1024;
@@ -55,7 +55,11 @@ static const char *compression_of(const char *path)
     if (got < 6) return NULL;
     if (head[0] == 0x1f && head[1] == 0x8b) return "gzip";
     if (memcmp(head, "BZh", 3) == 0) return "bzip2";
-    if (memcmp(head, "\xfd" "7zXZ", 5) == 0) return "xz";
+    if (memcmp(head,
+               "\xfd"
+               "7zXZ",
+               5) == 0)
+        return "xz";
     if (memcmp(head, "\x28\xb5\x2f\xfd", 4) == 0) return "zstd";
     return NULL;
 }

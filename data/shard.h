@@ -1,8 +1,8 @@
 /* One tar shard: its members by offset, random access to them, and writing one. Local.
  *
- * Read through libarchive (ustar, pax and GNU headers), uncompressed only: a sample is read with one
- * pread at its offset. Written as pax with times, owners and modes fixed, so that the same members
- * are the same bytes.
+ * Read through libarchive (ustar, pax and GNU headers), uncompressed only: a sample is read with
+ * one pread at its offset. Written as pax with times, owners and modes fixed, so that the same
+ * members are the same bytes.
  */
 #ifndef FZ_DATA_SHARD_H
 #define FZ_DATA_SHARD_H
@@ -12,7 +12,7 @@
 #include "core/status.h"
 
 typedef struct fz_shard_member {
-    int64_t name; /* offset into names */
+    int64_t name;          /* offset into names */
     int64_t offset, bytes; /* of the contents inside the tar */
 } fz_shard_member;
 
@@ -24,7 +24,8 @@ typedef struct fz_shard_listing {
     char damage[256]; /* "" or why the walk ended early; members before it are listed */
 } fz_shard_listing;
 
-/* FZ_ERR_IO: cannot be opened. FZ_ERR_FORMAT: not a tar (or a compressed one) from the first byte. */
+/* FZ_ERR_IO: cannot be opened. FZ_ERR_FORMAT: not a tar (or a compressed one) from the first byte.
+ */
 fz_status fz_shard_list(const char *path, fz_shard_listing *listing_p);
 void fz_shard_listing_reset(fz_shard_listing *listing);
 

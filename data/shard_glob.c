@@ -22,8 +22,7 @@ static fz_status match_one(const char *pattern, size_t bytes, glob_t *found)
     memcpy(text, pattern, bytes);
     text[bytes] = '\0';
     const int code = glob(text, found->gl_pathc > 0 ? GLOB_APPEND : 0, NULL, found);
-    if (code == GLOB_NOMATCH)
-        return FZ_FAIL(FZ_ERR_IO, "no shard matches %s", text);
+    if (code == GLOB_NOMATCH) return FZ_FAIL(FZ_ERR_IO, "no shard matches %s", text);
     FZ_CHECK(code == 0, FZ_ERR_IO, "shard pattern %s: cannot be read", text);
     return FZ_OK;
 }

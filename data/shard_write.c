@@ -14,7 +14,7 @@
 #include "core/memory.h"
 
 struct fz_shard_writer {
-    struct archive *archive; /* owned */
+    struct archive *archive;     /* owned */
     struct archive_entry *entry; /* owned */
     char path[PATH_MAX], tmp_path[PATH_MAX];
     int fd;
@@ -78,8 +78,7 @@ fz_status fz_shard_writer_add(fz_shard_writer *writer, const char *name, const v
         return FZ_FAIL(FZ_ERR_IO, "write %s: %s", writer->tmp_path, strerror(ENOSPC));
     /* A warning is about a name that is not ASCII; it is written as it is. */
     if (archive_write_header(writer->archive, entry) < ARCHIVE_WARN) return write_failed(writer);
-    if (archive_write_data(writer->archive, bytes, n) != (la_ssize_t)n)
-        return write_failed(writer);
+    if (archive_write_data(writer->archive, bytes, n) != (la_ssize_t)n) return write_failed(writer);
     return FZ_OK;
 }
 

@@ -138,8 +138,7 @@ static inline void close_shard(fz_shard_writer *writer)
 }
 
 /* n_shards shards PREFIX-%02d.tar of per_shard samples each, numbered through. */
-static inline void make_shards(const char *prefix, int n_shards, int per_shard,
-                               const char *classes)
+static inline void make_shards(const char *prefix, int n_shards, int per_shard, const char *classes)
 {
     char name[64];
 

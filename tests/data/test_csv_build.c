@@ -8,7 +8,8 @@
 
 static void fields_may_hold_commas_quotes_and_lines(void **state)
 {
-    char text[] = "\xef\xbb\xbf" "a,b,c\r\n\r\n\"x, y\",\"say \"\"hi\"\"\",\"two\nlines\"\n,,\n\"\",z,last";
+    char text[] = "\xef\xbb\xbf"
+                  "a,b,c\r\n\r\n\"x, y\",\"say \"\"hi\"\"\",\"two\nlines\"\n,,\n\"\",z,last";
     fz_csv csv;
     fz_csv_row row;
 
@@ -109,13 +110,13 @@ static void a_folder_and_a_csv_become_shards(void **state)
     char json[1024] = "", picture[4096], original[4096];
     fz_shard_reader reader;
     fz_shard_reader_init(&reader, index->shards);
-    assert_ok(fz_shard_read(&reader, 0, index->images[0].json_offset, index->images[0].json_bytes,
-                            json));
+    assert_ok(
+        fz_shard_read(&reader, 0, index->images[0].json_offset, index->images[0].json_bytes, json));
     assert_non_null(strstr(json, "\"output\":\"A cube, red.\""));
     assert_non_null(strstr(json, "Ein W\xc3\xbcrfel."));
     assert_non_null(strstr(json, "\"file\":\"0.jpg\""));
-    assert_ok(fz_shard_read(&reader, 0, index->images[0].image_offset,
-                            index->images[0].image_bytes, picture));
+    assert_ok(fz_shard_read(&reader, 0, index->images[0].image_offset, index->images[0].image_bytes,
+                            picture));
     fz_shard_reader_reset(&reader);
     FILE *file = fopen(in_folder("images/0.jpg"), "rb");
     const size_t n = fread(original, 1, sizeof original, file);

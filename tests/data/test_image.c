@@ -172,8 +172,7 @@ static void what_is_no_image_is_named(void **state)
     assert_fails(fz_image_decode("GIF89a........", 14, &image), FZ_ERR_FORMAT, "47 49 46 38");
     assert_fails(fz_image_decode("short", 5, &image), FZ_ERR_FORMAT, "5 bytes");
     assert_fails(fz_image_make_room("JPEG", 65501, 1, &pixels), FZ_ERR_FORMAT, "65501 x 1");
-    assert_fails(fz_image_make_room("JPEG", 60000, 60000, &pixels), FZ_ERR_FORMAT,
-                 "60000 x 60000");
+    assert_fails(fz_image_make_room("JPEG", 60000, 60000, &pixels), FZ_ERR_FORMAT, "60000 x 60000");
     assert_fails(fz_image_make_room("JPEG", 0, 5, &pixels), FZ_ERR_FORMAT, "0 x 5");
     assert_int_equal(pixels.n_grown, 0);
 }

@@ -69,7 +69,9 @@ static void every_tar_dialect_gives_the_right_offsets(void **state)
     static const char long_name[] =
         "a-folder-with-a-rather-long-name-that-alone-is-not-enough/another-folder-with-a-long-name/"
         "and-then-a-file-whose-name-makes-the-whole-path-longer-than-one-hundred-bytes/0001.txt";
-    static const char *const members[] = {"plain.txt", long_name, "gr\xc3\xbc\xc3\x9f" "e.txt"};
+    static const char *const members[] = {"plain.txt", long_name,
+                                          "gr\xc3\xbc\xc3\x9f"
+                                          "e.txt"};
     int (*const formats[])(struct archive *) = {
         archive_write_set_format_ustar, archive_write_set_format_pax,
         archive_write_set_format_pax_restricted, archive_write_set_format_gnutar};
@@ -286,8 +288,7 @@ static void bad_shards_are_named(void **state)
     struct stat st;
 
     (void)state;
-    assert_fails(fz_index_build(in_folder("nothing-*.tar"), &index), FZ_ERR_IO,
-                 "nothing-*.tar");
+    assert_fails(fz_index_build(in_folder("nothing-*.tar"), &index), FZ_ERR_IO, "nothing-*.tar");
     assert_fails(fz_index_build("", &index), FZ_ERR_IO, "empty name");
     write_text("text.tar", "this is not a tar, however long it may be made to look");
     assert_fails(fz_index_build(in_folder("text.tar"), &index), FZ_ERR_FORMAT, "not a tar");
@@ -335,8 +336,7 @@ static void bad_samples_are_named(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         shard_of_one("bad.tar", cases[i].json);
         assert_fails(fz_index_build(in_folder("bad.tar"), &index), FZ_ERR_FORMAT, "bad.tar: ");
-        assert_fails(fz_index_build(in_folder("bad.tar"), &index), FZ_ERR_FORMAT,
-                     cases[i].message);
+        assert_fails(fz_index_build(in_folder("bad.tar"), &index), FZ_ERR_FORMAT, cases[i].message);
         if (cases[i].json == NULL) continue;
         assert_ok(fz_index_build_skip(in_folder("bad.tar"), &index));
         assert_int_equal(index->n_images, 2);

@@ -126,8 +126,8 @@ static void pixels_are_decoded_resized_and_normalised(void **state)
     char bytes[8192];
     fz_shard_reader reader;
     fz_shard_reader_init(&reader, index->shards);
-    assert_ok(fz_shard_read(&reader, 0, index->images[0].image_offset,
-                            index->images[0].image_bytes, bytes));
+    assert_ok(fz_shard_read(&reader, 0, index->images[0].image_offset, index->images[0].image_bytes,
+                            bytes));
     fz_shard_reader_reset(&reader);
     assert_ok(fz_image_decode(bytes, (size_t)index->images[0].image_bytes, &image));
     assert_ok(fz_image_resize(&image, 12, small));
@@ -166,7 +166,8 @@ static void text_gets_the_special_ids(void **state)
 
     (void)state;
     write_text("enc.words", "<s>\n<pad>\n</s>\n<unk>\n\xe2\x96\x81"
-                            "a\n\xe2\x96\x81red\n\xe2\x96\x81" "cube\n");
+                            "a\n\xe2\x96\x81red\n\xe2\x96\x81"
+                            "cube\n");
     assert_ok(fz_tokenizer_load(in_folder("enc.words"), &words));
     fz_shard_writer *writer = open_shard("text.tar");
     add_jpeg(writer, "x.jpg", 0);

@@ -374,8 +374,7 @@ static void random_damage_never_crashes(void **state)
         for (uint32_t k = 0; k < 25; k++) {
             const fz_philox x = fz_philox4x32(zero, round, k);
             const char byte = (char)x.v[0];
-            assert_int_equal(
-                pwrite(fd, &byte, 1, (off_t)fz_rng_below(x.v[1], (uint32_t)bytes)), 1);
+            assert_int_equal(pwrite(fd, &byte, 1, (off_t)fz_rng_below(x.v[1], (uint32_t)bytes)), 1);
         }
         fz_loader *loader = make_loader(&config);
         for (int64_t step = 0; step < 3; step++) {

@@ -3,7 +3,8 @@
 #include "data/permute.h"
 #include "data/sampler.h"
 
-/* An index in memory: the sampler reads no files. Images of a shard: per_shard, and shard 1 empty. */
+/* An index in memory: the sampler reads no files. Images of a shard: per_shard, and shard 1 empty.
+ */
 typedef struct world {
     fz_index index;
     int32_t shard_first[32];
