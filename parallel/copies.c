@@ -78,7 +78,7 @@ void fz_copies_reset(fz_copies *copies)
     fz_free(&copies->tied);
 }
 
-/* rows (n_rows, n): the first becomes their tree sum, over sum's ranks too; the others its copies. */
+/* rows (n_rows, n): the first becomes their tree sum, over sum's ranks too; the others copies. */
 static fz_status sum_piece(const fz_copies *copies, const fz_ordered_sum *sum, float *rows,
                            int64_t n_rows, int64_t n)
 {

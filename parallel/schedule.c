@@ -113,8 +113,9 @@ static fz_status play(player *p, fz_schedule_report *report)
         const int64_t at = p->next[s];
         if (at < 2 * p->n_micro) {
             const fz_action *stuck = &p->lists[s * 2 * p->n_micro + at];
-            return FZ_FAIL(FZ_ERR_ARG, "deadlock: stage %d waits at action %lld, %s of micro-batch %lld",
-                           s, (long long)at, kind_name(stuck->kind), (long long)stuck->micro);
+            return FZ_FAIL(FZ_ERR_ARG,
+                           "deadlock: stage %d waits at action %lld, %s of micro-batch %lld", s,
+                           (long long)at, kind_name(stuck->kind), (long long)stuck->micro);
         }
         if (p->clock[s] > end) end = p->clock[s];
     }

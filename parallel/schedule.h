@@ -23,8 +23,8 @@ typedef struct fz_schedule_report {
     double bubble; /* idle share, forward 1 and backward 2 units a stage */
     int64_t peak_in_flight;
 } fz_schedule_report;
-/* Plays the lists of all stages (n_stages x 2*n_micro) against each other. FZ_ERR_ARG names the stage and action of a deadlock or an
- * incomplete list. */
+/* Plays the lists of all stages (n_stages x 2*n_micro) against each other. FZ_ERR_ARG names the
+ * stage and action of a deadlock or an incomplete list. */
 fz_status fz_schedule_play(const fz_action *lists, int n_stages, int64_t n_micro,
                            fz_schedule_report *report);
 /* The same for the lists of a kind. */

@@ -44,8 +44,8 @@ typedef struct fz_trainer_needs {
 fz_trainer_needs fz_trainer_get_needs(const fz_trainer *trainer);
 
 /* One optimizer step on this rank's part of the global batch (n_micro micro-batches of its lanes).
- * batch->micro[].loss_scale is set here. A loss or gradient norm that is not finite is FZ_ERR_FORMAT
- * on every rank, before anything is updated. Collective over the world. */
+ * batch->micro[].loss_scale is set here. A loss or gradient norm that is not finite is
+ * FZ_ERR_FORMAT on every rank, before anything is updated. Collective over the world. */
 fz_status fz_trainer_step(fz_trainer *trainer, fz_step_batch *batch, fz_step_result *result);
 
 /* Forward only over the same kind of batch (micro-batches may have fewer samples or none):

@@ -16,7 +16,10 @@ typedef struct row {
     fz_schedule_kind schedule;
     bool freeze, dropout;
     int64_t micro_batch, n_micro, loss_micro; /* loss batch in micro-batches */
-    void (*adjust)(fz_train_config *train);   /* may be NULL */
+    void (*adjust)(fz_train_config *train);   /* may be NULL, as may what follows */
+    const char *pattern;                      /* freezes what it matches */
+    int64_t shards;                           /* 0: SHARDS */
+    const int *cut;                           /* stages begin there instead of balanced */
 } row;
 
 /* A trainer with all it stands on. */
@@ -38,6 +41,7 @@ static fz_status configure(const row *r, fz_program **program_p, fz_train_config
     c.max_prompt = 9;
     c.max_output = 11;
     c.freeze_recipe = r->freeze;
+    if (r->pattern) strcpy(c.freeze[c.n_freeze++], r->pattern);
     if (!r->dropout) c.dropout = c.attn_dropout = c.act_dropout = c.drop_path = 0;
     *train = (fz_train_config){.seed = 7,
                                .steps = 10,
@@ -52,18 +56,22 @@ static fz_status configure(const row *r, fz_program **program_p, fz_train_config
                                .eps = 1e-8,
                                .warmup = 2,
                                .lr_kind = FZ_LR_COSINE};
-    return fz_program_create(&c, SHARDS, program_p);
+    return fz_program_create(&c, r->shards ? r->shards : SHARDS, program_p);
 }
 
 static fz_status rig_start(rig *g, const fz_world *where, fz_mesh_shape shape, const row *r)
 {
-    const fz_layout_config layout = {
-        .shape = shape, .schedule = r->schedule, .n_shards = SHARDS, .n_lanes = 8};
+    const fz_layout_config layout = {.shape = shape,
+                                     .schedule = r->schedule,
+                                     .n_shards = r->shards ? r->shards : SHARDS,
+                                     .n_lanes = 8};
 
     memset(g, 0, sizeof *g);
     FZ_TRY(configure(r, &g->program, &g->train));
     if (r->adjust) r->adjust(&g->train);
     FZ_TRY(fz_plan_create(g->program, &g->train, &layout, &g->plan));
+    for (int i = 0; r->cut && i < shape.pp; i++)
+        g->plan->cut[i] = r->cut[i];
     FZ_TRY(fz_plan_rank(g->plan, where->rank, &g->rank_plan));
     FZ_TRY(fz_mesh_create(where, shape, &g->mesh));
     FZ_TRY(fz_trainer_create(g->plan, &g->mesh, &fz_ops_cpu, &g->trainer));

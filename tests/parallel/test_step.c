@@ -75,10 +75,17 @@ static double loss_at(const row *r, double distance, double *norm, double *repor
 static void the_gradient_is_the_derivative_of_the_loss(void **state)
 {
     static const row rows[] = {
-        {"tiny-bart", FZ_SCHEDULE_1F1B, false, true, 3, 4, 2, hold_still},
-        {"tiny-gemma", FZ_SCHEDULE_1F1B, false, true, 2, 3, 3, hold_still},
-        {"tiny-gemma", FZ_SCHEDULE_AFAB, true, true, 2, 3, 1, hold_still},
-        {"tiny-bart", FZ_SCHEDULE_AFAB, true, false, 4, 1, 1, hold_still},
+        {.variant = "tiny-bart", .schedule = FZ_SCHEDULE_1F1B, .dropout = true, .micro_batch = 3,
+         .n_micro = 4, .loss_micro = 2, .adjust = hold_still},
+        {.variant = "tiny-gemma", .schedule = FZ_SCHEDULE_1F1B, .dropout = true, .micro_batch = 2,
+         .n_micro = 3, .loss_micro = 3, .adjust = hold_still},
+        {.variant = "tiny-gemma", .schedule = FZ_SCHEDULE_AFAB, .freeze = true, .dropout = true,
+         .micro_batch = 2, .n_micro = 3, .loss_micro = 1, .adjust = hold_still},
+        {.variant = "tiny-bart", .schedule = FZ_SCHEDULE_AFAB, .freeze = true, .micro_batch = 4,
+         .n_micro = 1, .loss_micro = 1, .adjust = hold_still},
+        /* the last block that needs no gradient lies inside the vision tower */
+        {.variant = "tiny-gemma", .schedule = FZ_SCHEDULE_AFAB, .micro_batch = 2, .n_micro = 3,
+         .loss_micro = 3, .adjust = hold_still, .pattern = "vision_tower.*.[01].*"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -100,7 +107,8 @@ static void clip_low(fz_train_config *train)
 
 static void clipped_gradients_have_the_norm_of_the_limit(void **state)
 {
-    static const row r = {"tiny-gemma", FZ_SCHEDULE_1F1B, false, true, 2, 2, 2, clip_low};
+    static const row r = {.variant = "tiny-gemma", .schedule = FZ_SCHEDULE_1F1B, .dropout = true,
+                          .micro_batch = 2, .n_micro = 2, .loss_micro = 2, .adjust = clip_low};
     rig g;
     (void)state;
     start(&g, &r);
@@ -126,9 +134,12 @@ static void decay_nothing(fz_train_config *train)
 /* w - lr * decay * w - lr * update: the first two terms are all that differs. */
 static void decay_touches_what_it_should(void **state)
 {
-    static const row with = {"tiny-bart", FZ_SCHEDULE_1F1B, false, false, 2, 2, 2, decay_much};
-    static const row without = {"tiny-bart", FZ_SCHEDULE_1F1B, false, false, 2, 2, 2,
-                                decay_nothing};
+    static const row with = {.variant = "tiny-bart", .schedule = FZ_SCHEDULE_1F1B,
+                             .micro_batch = 2, .n_micro = 2, .loss_micro = 2,
+                             .adjust = decay_much};
+    static const row without = {.variant = "tiny-bart", .schedule = FZ_SCHEDULE_1F1B,
+                                .micro_batch = 2, .n_micro = 2, .loss_micro = 2,
+                                .adjust = decay_nothing};
     rig a, b, start_of;
     int n_decayed = 0, n_not = 0;
     (void)state;
@@ -156,9 +167,91 @@ static void decay_touches_what_it_should(void **state)
     rig_stop(&start_of);
 }
 
+/* The first update of AdamW without decay is the learning rate by the sign of the gradient. */
+static void the_first_update_is_the_learning_rate(void **state)
+{
+    static const row r = {.variant = "tiny-bart", .micro_batch = 2, .n_micro = 2, .loss_micro = 2,
+                          .adjust = decay_nothing};
+    rig g, before;
+    int64_t n_large = 0;
+    (void)state;
+    start(&g, &r);
+    start(&before, &r);
+    step(&g, 0);
+    const fz_state *x = fz_trainer_state(g.trainer), *w = fz_trainer_state(before.trainer);
+    for (int v = 0; v + 1 < x->n_views; v++) {
+        if (x->views[v].kind != FZ_STATE_MASTER) continue;
+        const float *moment = x->views[v + 1].data;
+        for (int64_t i = 0; i < view_elements(&g, &x->views[v]); i++) {
+            if (fabs((double)moment[i]) < 1e-5) continue; /* eps would show */
+            const double moved = (double)w->views[v].data[i] - (double)x->views[v].data[i];
+            assert_true(fabs(moved - copysign(0.125, (double)moment[i])) < 1e-4);
+            n_large++;
+        }
+    }
+    assert_true(n_large > 1000);
+    rig_stop(&g);
+    rig_stop(&before);
+}
+
+/* Freezing changes what is kept and where outputs lie, never what is computed; nor does it matter
+ * how many micro-batches are kept at once. */
+static void freezing_and_schedules_change_no_bits(void **state)
+{
+    static const char *const patterns[] = {NULL, "vision_tower.*", "vision_tower.*.[01].*",
+                                           "*encoder*", "*embed*"};
+    float loss[5][2], norm[5][2];
+    (void)state;
+    for (int i = 0; i < 5; i++)
+        for (int k = 0; k < 2; k++) {
+            const row r = {.variant = "tiny-gemma",
+                           .schedule = k ? FZ_SCHEDULE_1F1B : FZ_SCHEDULE_AFAB,
+                           .dropout = true,
+                           .micro_batch = 3,
+                           .n_micro = 3,
+                           .loss_micro = 1,
+                           .pattern = patterns[i]};
+            rig g;
+            start(&g, &r);
+            const fz_step_result result = step(&g, 0);
+            loss[i][k] = result.loss;
+            norm[i][k] = result.grad_norm;
+            assert_memory_equal(&loss[i][k], &loss[0][0], sizeof loss[0][0]);
+            assert_memory_equal(&norm[i][k], &norm[i][0], sizeof norm[0][0]);
+            rig_stop(&g);
+        }
+}
+
+/* The digest speaks of logical elements: pieces and padding are not in it. */
+static void the_digest_is_the_same_for_any_number_of_shards(void **state)
+{
+    static const int64_t shards[3] = {4, 1, 2};
+    uint64_t digest[3], scratch = 0;
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        const row r = {.variant = i == 2 ? "tiny-bart" : "tiny-gemma", .micro_batch = 2,
+                       .n_micro = 2, .loss_micro = 2, .shards = shards[i]};
+        rig g;
+        start(&g, &r);
+        assert_int_equal(fz_trainer_digest(g.trainer, &digest[i]), FZ_OK);
+        /* Exchanging two elements is a change. */
+        float *w = fz_trainer_state(g.trainer)->views[0].data;
+        const float first = w[0];
+        w[0] = w[1];
+        w[1] = first;
+        assert_int_equal(fz_trainer_digest(g.trainer, &scratch), FZ_OK);
+        assert_true(scratch != digest[i]);
+        rig_stop(&g);
+    }
+    assert_true(digest[0] == digest[1]);
+    assert_true(digest[0] != digest[2]);
+}
+
 static void frozen_weights_keep_their_bits(void **state)
 {
-    static const row r = {"tiny-gemma", FZ_SCHEDULE_1F1B, true, true, 2, 2, 2, decay_much};
+    static const row r = {.variant = "tiny-gemma", .schedule = FZ_SCHEDULE_1F1B, .freeze = true,
+                          .dropout = true, .micro_batch = 2, .n_micro = 2, .loss_micro = 2,
+                          .adjust = decay_much};
     rig g, before;
     int n_frozen = 0;
     (void)state;
@@ -184,8 +277,10 @@ static void frozen_weights_keep_their_bits(void **state)
 
 static void evaluation_drops_nothing_and_changes_nothing(void **state)
 {
-    static const row rows[] = {{"tiny-bart", FZ_SCHEDULE_1F1B, false, true, 2, 2, 2, NULL},
-                               {"tiny-bart", FZ_SCHEDULE_1F1B, false, false, 2, 2, 2, NULL}};
+    static const row rows[] = {{.variant = "tiny-bart", .schedule = FZ_SCHEDULE_1F1B,
+                                .dropout = true, .micro_batch = 2, .n_micro = 2, .loss_micro = 2},
+                               {.variant = "tiny-bart", .schedule = FZ_SCHEDULE_1F1B,
+                                .micro_batch = 2, .n_micro = 2, .loss_micro = 2}};
     double loss[2][4], labels[2][4], sum = 0, n = 0;
     float step_loss = 0;
     (void)state;
@@ -217,6 +312,9 @@ int main(void)
         cmocka_unit_test(the_gradient_is_the_derivative_of_the_loss),
         cmocka_unit_test(clipped_gradients_have_the_norm_of_the_limit),
         cmocka_unit_test(decay_touches_what_it_should),
+        cmocka_unit_test(the_first_update_is_the_learning_rate),
+        cmocka_unit_test(freezing_and_schedules_change_no_bits),
+        cmocka_unit_test(the_digest_is_the_same_for_any_number_of_shards),
         cmocka_unit_test(frozen_weights_keep_their_bits),
         cmocka_unit_test(evaluation_drops_nothing_and_changes_nothing),
     };
