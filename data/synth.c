@@ -219,8 +219,6 @@ static fz_status run(job *self)
 
     FZ_TRY(check_config(self->config));
     FZ_TRY(fz_synth_folder(self->config));
-    fz_info("synth: %s: training tokenizers (%s)", self->config->out,
-            fz_tokenizer_has_sentencepiece() ? "sentencepiece" : "word lists");
     FZ_TRY(fz_synth_train_tokenizers(self->config));
     FZ_TRY(load_tokenizers(self));
 

@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/log.h"
+
 /* The tokenizers see as much text for 100 pictures as for 100,000, so that their words do not
  * depend on how many pictures were asked for. */
 enum { TEXT_SCENES = 2500, WORD_SCENES = 800, ENC_VOCAB = 480, DEC_VOCAB = 1200 };
@@ -152,6 +154,8 @@ fz_status fz_synth_train_tokenizers(const fz_synth_config *config)
 
         FZ_TRY(fz_synth_path(config, is_encoder ? "enc.text" : "dec.text", text));
         FZ_TRY(fz_synth_path(config, fz_synth_tokenizer_name(is_encoder), model));
+        fz_info("synth: %s: training %s on the text of %d scenes", config->out,
+                fz_synth_tokenizer_name(is_encoder), TEXT_SCENES);
         FZ_TRY(write_text(config, text, is_encoder));
         const fz_status status =
             fz_tokenizer_train(text, model, is_encoder ? ENC_VOCAB : DEC_VOCAB, is_encoder);
