@@ -58,14 +58,14 @@ options=(--set "train.steps=$steps" --set train.global_batch=8 --set train.loss_
     --set train.micro_batch=2 --set checkpoint.every=1000 --set optimizer.warmup=5)
 
 echo "cluster"
-"$root/slurm/cluster.sh" start "$dir/cluster" 300
+"$root/slurm/cluster.sh" start "$dir/cluster" 600
 eval "$("$root/slurm/cluster.sh" env "$dir/cluster")"
 
 echo "job: 4 ranks on 2 nodes"
 job=$(cd "$root" && FLORENZ=$florenz sbatch --parsable --nodes=2 --ntasks-per-node=2 --time=10 \
     --output="$dir/job.log" slurm/train.sbatch "$dir/data/config.yaml" \
     --set "run.dir=$dir/job" "${options[@]}")
-wait_until 60 "$signal_at steps" steps_done "$dir/job" "$signal_at"
+wait_until 120 "$signal_at steps" steps_done "$dir/job" "$signal_at"
 
 # What Slurm itself sends 120 s before the time limit, by B: to the batch script alone.
 echo "signal"
