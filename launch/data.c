@@ -1,12 +1,12 @@
-/* florenz data: make, index and check shards. One process. */
+/* florenz data: make, build, index and check shards. One process. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "core/memory.h"
-#include "data/image.h"
+#include "data/check.h"
+#include "data/csv_build.h"
 #include "data/index.h"
-#include "data/sample_reader.h"
 #include "data/synth.h"
 #include "launch/commands.h"
 #include "launch/config_yaml.h"
@@ -105,109 +105,124 @@ static const fz_command check_command = {
 
 typedef struct check {
     fz_config config;
-    fz_model_config model;
     fz_tokenizer *enc_tokenizer, *dec_tokenizer; /* owned */
-    float *pixels;  /* owned (P, P, 3) */
-    int32_t *ids;   /* owned: prompt, then labels */
+    fz_check_config rules;
+    fz_check_totals totals; /* of both lists */
     bool is_json;
-    long long most; /* told one by one */
-    int64_t n_images, n_samples, n_bad;
-    json_t *bad;    /* owned */
 } check;
-
-static void tell(check *c)
-{
-    const char *text = fz_last_error()->text;
-    if (c->n_bad++ >= c->most) return;
-    if (c->is_json)
-        json_array_append_new(c->bad, fz_json_text(text));
-    else
-        printf("bad: %s\n", text);
-}
-
-static fz_status check_image(check *c, fz_sample_reader *reader, const fz_sample_rules *rules,
-                             int64_t image)
-{
-    const fz_index_image *entry = &reader->index->images[image];
-    fz_status status = fz_sample_reader_pixels(reader, image, c->pixels);
-    if (status == FZ_ERR_MEMORY) return status;
-    if (status != FZ_OK) tell(c);
-    for (int32_t a = 0; a < entry->n_annotations; a++) {
-        fz_sample_ids ids = {.prompt = c->ids, .labels = c->ids + c->model.max_prompt};
-        status = fz_sample_reader_ids(reader, image, a, rules, &ids);
-        if (status == FZ_ERR_MEMORY) return status;
-        if (status != FZ_OK) tell(c);
-    }
-    c->n_images++;
-    c->n_samples += entry->n_annotations;
-    return FZ_OK;
-}
 
 static fz_status check_list(check *c, const fz_text_list *list)
 {
     char pattern[FZ_LIST_BYTES];
-    fz_sample_reader reader;
-    fz_index *index = NULL;
-    const fz_sample_rules rules = {.max_prompt = c->model.max_prompt,
-                                   .max_output = c->model.max_output,
-                                   .enc_vocab = c->model.enc_vocab,
-                                   .dec_vocab = c->model.dec_vocab,
-                                   .dec_eos = 1,
-                                   .enc_tokenizer = c->enc_tokenizer,
-                                   .dec_tokenizer = c->dec_tokenizer};
+    fz_check_totals totals = {0};
     if (list->n == 0) return FZ_OK;
-    FZ_TRY(fz_index_build(fz_config_pattern(list, pattern, sizeof pattern), &index));
-    fz_status status = fz_sample_reader_init(&reader, index, (int)c->model.image_size);
-    for (int64_t i = 0; status == FZ_OK && i < index->n_images; i++)
-        status = check_image(c, &reader, &rules, i);
-    fz_sample_reader_reset(&reader);
-    fz_index_destroy(&index);
-    return status;
+    c->rules.pattern = fz_config_pattern(list, pattern, sizeof pattern);
+    const fz_status status = fz_data_check(&c->rules, &totals);
+    c->totals.n_shards += totals.n_shards;
+    c->totals.n_images += totals.n_images;
+    c->totals.n_annotations += totals.n_annotations;
+    c->totals.n_problems += totals.n_problems;
+    c->totals.n_too_long += totals.n_too_long;
+    c->totals.bytes += totals.bytes;
+    /* Problems are counted, so that the second list is looked at too. */
+    return status == FZ_ERR_FORMAT && totals.n_problems > 0 ? FZ_OK : status;
 }
 
-static fz_status check_run(check *c, const fz_options *options)
+static fz_status check_load(check *c, const fz_options *options)
 {
     const char *set[FZ_OPTION_ARGS];
-    c->most = 20;
+    fz_model_config model;
+    long long most = 20;
     c->is_json = fz_options_get(options, "--json") != NULL;
-    FZ_TRY(fz_options_int(options, "--most", 0, &c->most));
+    FZ_TRY(fz_options_int(options, "--most", 0, &most));
     FZ_TRY(fz_config_load(&c->config, options->arg[0], set, fz_session_sets(options, set), NULL));
-    FZ_TRY(fz_config_blame(&c->config, fz_config_model(&c->config, &c->model)));
+    FZ_TRY(fz_config_blame(&c->config, fz_config_model(&c->config, &model)));
     FZ_CHECK(c->config.data.train.n + c->config.data.eval.n > 0, FZ_ERR_USAGE,
              "%s: data.train and data.eval are empty: there is nothing to check", c->config.path);
     if (c->config.data.enc_tokenizer[0])
         FZ_TRY(fz_tokenizer_load(c->config.data.enc_tokenizer, &c->enc_tokenizer));
     if (c->config.data.dec_tokenizer[0])
         FZ_TRY(fz_tokenizer_load(c->config.data.dec_tokenizer, &c->dec_tokenizer));
-    FZ_TRY(FZ_NEW(&c->pixels, c->model.image_size * c->model.image_size * 3));
-    FZ_TRY(FZ_NEW(&c->ids, c->model.max_prompt + c->model.max_output));
+    c->rules = (fz_check_config){.rules = {.max_prompt = model.max_prompt,
+                                           .max_output = model.max_output,
+                                           .enc_vocab = model.enc_vocab,
+                                           .dec_vocab = model.dec_vocab,
+                                           .dec_eos = 1,
+                                           .enc_tokenizer = c->enc_tokenizer,
+                                           .dec_tokenizer = c->dec_tokenizer},
+                                 .out = c->is_json ? stderr : stdout,
+                                 .max_lines = most};
+    return FZ_OK;
+}
+
+static fz_status check_run(check *c, const fz_options *options)
+{
+    FZ_TRY(check_load(c, options));
     FZ_TRY(check_list(c, &c->config.data.train));
     FZ_TRY(check_list(c, &c->config.data.eval));
-
+    const fz_check_totals *t = &c->totals;
     if (c->is_json)
-        fz_json_print(json_pack("{s:I,s:I,s:I,s:O}", "images", (json_int_t)c->n_images, "samples",
-                                (json_int_t)c->n_samples, "bad", (json_int_t)c->n_bad, "first_bad",
-                                c->bad));
-    else
-        printf("%lld images, %lld samples, %lld bad\n", (long long)c->n_images,
-               (long long)c->n_samples, (long long)c->n_bad);
-    FZ_CHECK(c->n_bad == 0, FZ_ERR_FORMAT,
-             "%lld bad images or samples; leave them out, or train with data.on_bad_sample: skip",
-             (long long)c->n_bad);
+        fz_json_print(json_pack("{s:I,s:I,s:I,s:I,s:I}", "shards", (json_int_t)t->n_shards,
+                                "images", (json_int_t)t->n_images, "samples",
+                                (json_int_t)t->n_annotations, "problems",
+                                (json_int_t)t->n_problems, "cut", (json_int_t)t->n_too_long));
+    FZ_CHECK(t->n_problems == 0, FZ_ERR_FORMAT,
+             "%lld problems in the data; leave bad samples out, or train with data.on_bad_sample: "
+             "skip",
+             (long long)t->n_problems);
     return FZ_OK;
 }
 
 static fz_status check_data(const fz_options *options)
 {
     static check c; /* large, and there is one */
-    c.bad = json_array();
     const fz_status status = check_run(&c, options);
-    json_decref(c.bad);
     fz_tokenizer_destroy(&c.enc_tokenizer);
     fz_tokenizer_destroy(&c.dec_tokenizer);
-    fz_free(&c.pixels);
-    fz_free(&c.ids);
     return status;
+}
+
+/* ---- build ---- */
+
+static const fz_option build_options[] = {
+    {"--images", "DIR", "folder of the pictures (needed)", false},
+    {"--csv", "FILE", "columns image,lang,type,prompt,output in any order (needed)", false},
+    {"--out", "DIR", "folder for train-*.tar and eval-*.tar (needed)", false},
+    {"--images-per-shard", "N", "default 1000", false},
+    {"--eval-every", "N", "every N-th picture is held out; 0: none; default 20", false},
+    {"--force", NULL, "remove shards that are there already", false},
+};
+static const fz_command build_command = {
+    .usage = "florenz data build --images DIR --csv FILE --out DIR [OPTION]...",
+    .about = "Packs an own folder of pictures and a CSV of captions or translations into shards.\n"
+             "Rows of the same picture become one sample; errors name the line of the CSV.",
+    .options = build_options,
+    .n_options = sizeof build_options / sizeof *build_options,
+};
+
+static fz_status build(const fz_options *options)
+{
+    long long per_shard = 1000, eval_every = 20;
+    fz_csv_build_totals totals;
+    fz_csv_build_config config = {.images = fz_options_get(options, "--images"),
+                                  .csv = fz_options_get(options, "--csv"),
+                                  .out = fz_options_get(options, "--out"),
+                                  .force = fz_options_get(options, "--force") != NULL};
+    FZ_CHECK(config.images && config.csv && config.out, FZ_ERR_USAGE, "%s is missing; usage: %s",
+             !config.images ? "--images DIR" : !config.csv ? "--csv FILE" : "--out DIR",
+             build_command.usage);
+    FZ_TRY(fz_options_int(options, "--images-per-shard", 1, &per_shard));
+    FZ_TRY(fz_options_int(options, "--eval-every", 0, &eval_every));
+    FZ_CHECK(per_shard <= 1 << 20 && eval_every <= 1 << 30, FZ_ERR_USAGE,
+             "at most %d images a shard and every %d-th held out", 1 << 20, 1 << 30);
+    config.images_per_shard = (int)per_shard;
+    config.eval_every = (int)eval_every;
+    FZ_TRY(fz_data_build(&config, &totals));
+    printf("%s: %lld pictures in %d training shards, %lld in %d held-out shards, %lld samples\n",
+           config.out, (long long)totals.n_images, totals.n_shards,
+           (long long)totals.n_eval_images, totals.n_eval_shards,
+           (long long)totals.n_annotations);
+    return FZ_OK;
 }
 
 /* ---- the command ---- */
@@ -218,11 +233,12 @@ static const struct {
     fz_status (*run)(const fz_options *options);
 } parts[] = {{"synth", &synth_command, synth},
              {"index", &index_command, write_indices},
-             {"check", &check_command, check_data}};
+             {"check", &check_command, check_data},
+             {"build", &build_command, build}};
 
 int fz_cmd_data(int argc, char **argv)
 {
-    static const char usage[] = "usage: florenz data synth | index | check [ARGUMENT]...\n"
+    static const char usage[] = "usage: florenz data synth | build | index | check [ARGUMENT]...\n"
                                 "each has --help";
     fz_options options;
     if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
@@ -239,6 +255,6 @@ int fz_cmd_data(int argc, char **argv)
         if (status == FZ_OK) status = parts[i].run(&options);
         return finish(status);
     }
-    return finish(FZ_FAIL(FZ_ERR_USAGE, "data %s: not one of synth, index, check",
+    return finish(FZ_FAIL(FZ_ERR_USAGE, "data %s: not one of synth, build, index, check",
                           argc > 1 ? argv[1] : ""));
 }

@@ -19,7 +19,7 @@ static const struct {
     {"eval", "held-out loss by task and language, from the newest checkpoint", fz_cmd_eval},
     {"generate", "captions of held-out images beside their pictures", fz_cmd_generate},
     {"plan", "parameters, bytes, FLOPs and bubble of a layout, without running it", fz_cmd_plan},
-    {"data", "synth | index | check: make, index and check training data", fz_cmd_data},
+    {"data", "synth | build | index | check: make, build, index and check training data", fz_cmd_data},
     {"bench", "speed of the step and of its operations on this machine", bench},
 };
 

@@ -96,13 +96,16 @@ fz_status fz_session_load(fz_session *s, bool *found_p, fz_ckpt_info *info)
     return FZ_OK;
 }
 
-static fz_status build_index(const char *key, const fz_text_list *list, fz_index **index_p)
+/* skip: samples with unusable JSON stay in the index and fail when they are drawn. */
+static fz_status build_index(const char *key, const fz_text_list *list, bool skip,
+                             fz_index **index_p)
 {
     char pattern[FZ_LIST_BYTES];
     FZ_CHECK(list->n > 0, FZ_ERR_USAGE, "%s: no shards are given; name tar files, as in \"%s-*.tar\"",
              key, strcmp(key, "data.eval") == 0 ? "eval" : "train");
     fz_config_pattern(list, pattern, sizeof pattern);
-    const fz_status status = fz_index_build(pattern, index_p);
+    const fz_status status =
+        skip ? fz_index_build_skip(pattern, index_p) : fz_index_build(pattern, index_p);
     if (status != FZ_OK) return FZ_FAIL(status, "%s: %s", key, fz_last_error()->text);
     if ((*index_p)->n_annotations > 0) return FZ_OK;
     fz_index_destroy(index_p);
@@ -115,10 +118,11 @@ fz_status fz_session_index(fz_session *s, const char *key, const fz_text_list *l
     fz_index *index = NULL;
     void *bytes = NULL;
     size_t n = 0;
+    const bool skip = s->config.data.on_bad_sample == FZ_BAD_SKIP;
     fz_status status = FZ_OK;
     fz_span_begin("index", FZ_SHARE_DATA);
     if (s->world.rank == 0) {
-        status = fz_config_blame(&s->config, build_index(key, list, &index));
+        status = fz_config_blame(&s->config, build_index(key, list, skip, &index));
         if (status == FZ_OK && s->world.size > 1) status = fz_index_pack(index, &bytes, &n);
     }
     status = fz_share_bytes(s->world.group, status, &bytes, &n, "the data index");

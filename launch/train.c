@@ -12,6 +12,7 @@
 #include "launch/config_yaml.h"
 #include "launch/continue.h"
 #include "launch/exit_codes.h"
+#include "launch/nvtx.h"
 #include "launch/run.h"
 #include "launch/share.h"
 #include "launch/signals.h"
@@ -56,13 +57,17 @@ static void note_profile(const fz_run *run, bool before)
 {
     const int64_t step = run->step + before;
     if (run->profile_first == 0 || run->session.world.rank != 0) return;
-    if (before && step == run->profile_first) fz_span_table_enable(1);
+    if (before && step == run->profile_first) {
+        fz_span_table_enable(1);
+        fz_nvtx_attach(true);
+    }
     if (before || step != run->profile_last) return;
 
     char *text = NULL;
     size_t n = 0;
     FILE *out = open_memstream(&text, &n);
     fz_span_table_enable(0);
+    fz_nvtx_attach(false);
     if (!out) return;
     fz_span_table_print(out);
     fclose(out);
