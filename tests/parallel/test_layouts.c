@@ -62,6 +62,7 @@ static fz_status configure(const row *r, fz_program **program_p, fz_train_config
     fz_model_config c;
     FZ_TRY(fz_model_variant(r->variant, &c));
     c.image_size = 40; /* maps of 10, 5, 3, 2: windows are padded everywhere */
+    c.vision_depths[2] = 1;
     c.max_prompt = 12;
     c.max_output = 13;
     if (!r->dropout) c.dropout = c.attn_dropout = c.act_dropout = c.drop_path = 0;
