@@ -43,6 +43,13 @@ double fz_clock_s(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+double fz_clock_cpu_s(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
 double fz_clock_since_exec_s(void)
 {
     /* Field 22 of /proc/self/stat, counted behind the name, which may hold blanks itself. */

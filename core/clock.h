@@ -10,7 +10,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
-double fz_clock_s(void); /* monotonic seconds */
+double fz_clock_s(void);     /* monotonic seconds */
+double fz_clock_cpu_s(void); /* seconds that this thread had a processor */
 double fz_clock_since_exec_s(void); /* seconds since this process was started (proc start time) */
 
 typedef enum fz_share { /* what metrics.jsonl divides a step into; the shares sum to 1 */

@@ -5,7 +5,6 @@
  * places are computed and set to 0: at these lengths that is cheaper than cutting products up. */
 #include "model/ops/attention.h"
 
-#include <cblas.h>
 #include <limits.h>
 #include <math.h>
 
@@ -51,16 +50,6 @@ static fz_span visible(const fz_head *h, int64_t i)
     span.from = span.first / FZ_LANES * FZ_LANES;
     span.to = padded(span.end);
     return span;
-}
-
-/* c (m,n) = alpha op(a) op(b) + beta c; sizes were checked by the caller. */
-static void product(float *c, int64_t ldc, const float *a, int64_t lda, bool trans_a,
-                    const float *b, int64_t ldb, bool trans_b, int64_t m, int64_t n, int64_t k,
-                    float alpha, float beta)
-{
-    cblas_sgemm(CblasRowMajor, trans_a ? CblasTrans : CblasNoTrans,
-                trans_b ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)k, alpha, a, (int)lda, b,
-                (int)ldb, beta, c, (int)ldc);
 }
 
 static void zero_rows(float *x, int64_t n, int64_t width, int64_t stride)
@@ -132,8 +121,8 @@ static void forward_head(const fz_head *h)
 
     if (h->Tq == 0) return;
     if (h->Tk > 0)
-        product(p, h->ld, x->q + h->q_at, x->q_stride, false, x->k + h->kv_at, x->kv_stride, true,
-                h->Tq, h->Tk, hd, x->scale, 0.0f);
+        fz_cpu_product(p, h->ld, x->q + h->q_at, x->q_stride, false, x->k + h->kv_at, x->kv_stride,
+                       true, h->Tq, h->Tk, hd, x->scale, 0.0f);
     for (int64_t i = 0; i < h->Tq; i++) {
         float *row = p + i * h->ld;
         const fz_span span = visible(h, i);
@@ -142,8 +131,8 @@ static void forward_head(const fz_head *h)
         if (h->drop->active) drop_row(row, span, h, i);
     }
     if (h->Tk > 0)
-        product(x->o + h->o_at, x->o_stride, p, h->ld, false, x->v + h->kv_at, x->kv_stride, false,
-                h->Tq, hd, h->Tk, 1.0f, 0.0f);
+        fz_cpu_product(x->o + h->o_at, x->o_stride, p, h->ld, false, x->v + h->kv_at, x->kv_stride,
+                       false, h->Tq, hd, h->Tk, 1.0f, 0.0f);
     else
         zero_rows(x->o + h->o_at, h->Tq, hd, x->o_stride);
 }
@@ -230,18 +219,18 @@ static void backward_head(const fz_head *h, bool first_of_group)
         }
         return;
     }
-    product(p, h->ld, x->q + h->q_at, x->q_stride, false, x->k + h->kv_at, x->kv_stride, true,
-            h->Tq, h->Tk, hd, x->scale, 0.0f);
-    product(ds, h->ld, x->dout + h->o_at, x->o_stride, false, x->v + h->kv_at, x->kv_stride, true,
-            h->Tq, h->Tk, hd, 1.0f, 0.0f);
+    fz_cpu_product(p, h->ld, x->q + h->q_at, x->q_stride, false, x->k + h->kv_at, x->kv_stride,
+                   true, h->Tq, h->Tk, hd, x->scale, 0.0f);
+    fz_cpu_product(ds, h->ld, x->dout + h->o_at, x->o_stride, false, x->v + h->kv_at, x->kv_stride,
+                   true, h->Tq, h->Tk, hd, 1.0f, 0.0f);
     for (int64_t i = 0; i < h->Tq; i++)
         backward_row(p + i * h->ld, ds + i * h->ld, h, i);
-    product(x->dv + h->kv_at, x->kv_stride, p, h->ld, true, x->dout + h->o_at, x->o_stride, false,
-            h->Tk, hd, h->Tq, 1.0f, beta);
-    product(x->dk + h->kv_at, x->kv_stride, ds, h->ld, true, x->q + h->q_at, x->q_stride, false,
-            h->Tk, hd, h->Tq, x->scale, beta);
-    product(x->dq + h->q_at, x->q_stride, ds, h->ld, false, x->k + h->kv_at, x->kv_stride, false,
-            h->Tq, hd, h->Tk, x->scale, 0.0f);
+    fz_cpu_product(x->dv + h->kv_at, x->kv_stride, p, h->ld, true, x->dout + h->o_at, x->o_stride,
+                   false, h->Tk, hd, h->Tq, 1.0f, beta);
+    fz_cpu_product(x->dk + h->kv_at, x->kv_stride, ds, h->ld, true, x->q + h->q_at, x->q_stride,
+                   false, h->Tk, hd, h->Tq, x->scale, beta);
+    fz_cpu_product(x->dq + h->q_at, x->q_stride, ds, h->ld, false, x->k + h->kv_at, x->kv_stride,
+                   false, h->Tq, hd, h->Tk, x->scale, 0.0f);
 }
 
 static fz_status check(const fz_attention_args *x)

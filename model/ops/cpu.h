@@ -4,6 +4,12 @@
 
 #include "model/ops/ops.h"
 
+/* c (m,n) = alpha op(a) op(b) + beta c by the BLAS: the one place that calls it. Sizes and strides
+ * fit its int: the caller checked. */
+void fz_cpu_product(float *c, int64_t ldc, const float *a, int64_t lda, bool trans_a,
+                    const float *b, int64_t ldb, bool trans_b, int64_t m, int64_t n, int64_t k,
+                    float alpha, float beta);
+
 fz_status fz_cpu_gemm(const fz_gemm_args *args, fz_queue *queue);
 fz_status fz_cpu_zero(float *y, int64_t n, fz_queue *queue);
 fz_status fz_cpu_copy(float *y, const float *x, int64_t n, fz_queue *queue);

@@ -7,6 +7,24 @@
 #include "core/assert.h"
 #include "model/ops/cpu.h"
 
+static fz_product_watch *watcher;
+
+void fz_ops_cpu_watch(fz_product_watch *watch)
+{
+    watcher = watch;
+}
+
+void fz_cpu_product(float *c, int64_t ldc, const float *a, int64_t lda, bool trans_a,
+                    const float *b, int64_t ldb, bool trans_b, int64_t m, int64_t n, int64_t k,
+                    float alpha, float beta)
+{
+    if (watcher) watcher(false, m, n, k);
+    cblas_sgemm(CblasRowMajor, trans_a ? CblasTrans : CblasNoTrans,
+                trans_b ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)k, alpha, a, (int)lda, b,
+                (int)ldb, beta, c, (int)ldc);
+    if (watcher) watcher(true, m, n, k);
+}
+
 static void scale_rows(float *c, int64_t m, int64_t n, int64_t ldc, float beta)
 {
     for (int64_t i = 0; i < m; i++)
@@ -30,9 +48,7 @@ fz_status fz_cpu_gemm(const fz_gemm_args *args, fz_queue *queue)
                  args->ldb <= INT_MAX && args->ldc <= INT_MAX,
              FZ_ERR_ARG, "gemm: m %lld, n %lld, k %lld or a row stride is beyond the BLAS's int",
              (long long)m, (long long)n, (long long)k);
-    cblas_sgemm(CblasRowMajor, args->trans_a ? CblasTrans : CblasNoTrans,
-                args->trans_b ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)k, args->alpha,
-                args->a, (int)args->lda, args->b, (int)args->ldb, args->beta, args->c,
-                (int)args->ldc);
+    fz_cpu_product(args->c, args->ldc, args->a, args->lda, args->trans_a, args->b, args->ldb,
+                   args->trans_b, m, n, k, args->alpha, args->beta);
     return FZ_OK;
 }

@@ -287,6 +287,10 @@ extern const fz_ops fz_ops_cpu; /* ops_cpu.c */
 
 /* One-time set-up of the CPU backend: BLAS to one thread (design.md 5). */
 void fz_ops_cpu_start(void);
+/* For florenz bench: while set, called before (done false) and after every product of the CPU
+ * backend, those inside attention included. NULL: nobody. One thread. */
+typedef void fz_product_watch(bool done, int64_t m, int64_t n, int64_t k);
+void fz_ops_cpu_watch(fz_product_watch *watch);
 /* "OpenBLAS 0.3.21 zen4 single-thread; gcc 12.2.0 -O3 -march=...": the arithmetic id. */
 const char *fz_ops_cpu_arithmetic_id(void);
 
