@@ -15,10 +15,12 @@
 /* FZ_ERR_USAGE for a name that is no key, or a key that no flag makes acceptable. */
 fz_status fz_continue_check_accept(const char *const *accept, int n_accept);
 
-/* config: resolved. fingerprint and arithmetic_id: of now. A change of the data itself counts as
- * the key data.train, refused. Says what changed. */
-fz_status fz_continue_check(const fz_config *config, const fz_ckpt_info *info,
-                            uint64_t fingerprint, const char *arithmetic_id,
-                            const char *const *accept, int n_accept);
+/* config: resolved. Says what changed, the arithmetic too. Before anything is loaded. */
+fz_status fz_continue_check_config(const fz_config *config, const fz_ckpt_info *info,
+                                   const char *arithmetic_id, const char *const *accept,
+                                   int n_accept);
+/* fingerprint: of the data now. Other data counts as the key data.train, refused. */
+fz_status fz_continue_check_data(const fz_config *config, const fz_ckpt_info *info,
+                                 uint64_t fingerprint, const char *const *accept, int n_accept);
 
 #endif

@@ -67,13 +67,10 @@ static fz_status evaluate(eval *e, const fz_options *options)
 {
     fz_session *s = &e->session;
     long long samples = 0;
-    bool found = false;
     FZ_TRY(fz_options_int(options, "--samples", 1, &samples));
     FZ_TRY(fz_session_start(s, options));
     FZ_TRY(fz_session_build(s, FZ_FOR_EVAL));
-    FZ_TRY(fz_session_load(s, &found, &e->info));
-    FZ_CHECK(found, FZ_ERR_USAGE, "%s: no checkpoint there; train first: florenz train %s",
-             s->checkpoints, s->config.path);
+    FZ_TRY(fz_config_blame(&s->config, fz_session_load_newest(s, &e->info)));
     FZ_TRY(fz_session_tokenizers(s));
     FZ_TRY(fz_session_index(s, "data.eval", &s->config.data.eval, &e->eval_index));
     if (s->config.data.train.n > 0)

@@ -213,13 +213,10 @@ static fz_status run(generate *g, const fz_options *options)
     fz_session *s = &g->session;
     const char *task = fz_options_get(options, "--task");
     long long n_images = 12;
-    bool found = false;
     FZ_TRY(fz_options_int(options, "--images", 1, &n_images));
     FZ_TRY(fz_session_start(s, options));
     FZ_TRY(fz_session_build(s, FZ_FOR_GENERATE));
-    FZ_TRY(fz_session_load(s, &found, &g->info));
-    FZ_CHECK(found, FZ_ERR_USAGE, "%s: no checkpoint there; train first: florenz train %s",
-             s->checkpoints, s->config.path);
+    FZ_TRY(fz_config_blame(&s->config, fz_session_load_newest(s, &g->info)));
     FZ_TRY(fz_session_tokenizers(s));
     FZ_TRY(fz_session_index(s, "data.eval", &s->config.data.eval, &g->eval_index));
     if (s->config.data.train.n > 0)

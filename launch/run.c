@@ -114,18 +114,21 @@ static fz_status init_weights(fz_run *run)
     return status;
 }
 
-static fz_status load_or_init(fz_run *run)
+static fz_status load_or_init(fz_run *run, const char *const *accept, int n_accept)
 {
     fz_session *s = &run->session;
-    fz_span_begin("load", FZ_SHARE_CKPT);
-    fz_status status = fz_session_load(s, &run->is_continued, &run->info);
-    if (status == FZ_OK && !run->is_continued) {
+    FZ_TRY(fz_session_find(s, &run->is_continued, &run->info));
+    if (run->is_continued) {
+        FZ_TRY(fz_share_status(s->world.group,
+                               fz_continue_check_config(&s->config, &run->info,
+                                                        fz_ops_cpu_arithmetic_id(), accept,
+                                                        n_accept)));
+        FZ_TRY(fz_session_load(s, &run->info));
+    } else {
         memset(&run->info, 0, sizeof run->info);
-        status = name_run(run);
-        if (status == FZ_OK) status = init_weights(run);
+        FZ_TRY(name_run(run));
+        FZ_TRY(init_weights(run));
     }
-    fz_span_end();
-    FZ_TRY(status);
     run->step = run->first_step = run->is_continued ? run->info.step : 0;
     run->samples = run->is_continued ? run->info.samples : 0;
     run->saved_step = run->is_continued ? run->info.step : -1;
@@ -171,11 +174,11 @@ static fz_status open_data(fz_run *run)
     return fz_share_status(s->world.group, fz_config_blame(c, status));
 }
 
-static fz_status check_continuation(fz_run *run, const char *const *accept, int n_accept)
+static fz_status check_data(fz_run *run, const char *const *accept, int n_accept)
 {
     if (!run->is_continued) return FZ_OK;
-    return fz_continue_check(&run->session.config, &run->info, run->train_index->fingerprint,
-                             fz_ops_cpu_arithmetic_id(), accept, n_accept);
+    return fz_continue_check_data(&run->session.config, &run->info, run->train_index->fingerprint,
+                                  accept, n_accept);
 }
 
 /* What the next checkpoint says, besides step and samples. */
@@ -276,12 +279,16 @@ fz_status fz_run_start(fz_run *run, const fz_options *options, const char *const
                        int n_accept)
 {
     FZ_TRY(fz_session_start(&run->session, options));
+    run->world_s = fz_clock_since_exec_s();
     FZ_TRY(fz_session_build(&run->session, FZ_FOR_TRAINING));
     FZ_TRY(fz_share_status(run->session.world.group, print_config(run)));
     FZ_TRY(open_dir(run));
-    FZ_TRY(load_or_init(run));
+    run->build_s = fz_clock_since_exec_s();
+    FZ_TRY(load_or_init(run, accept, n_accept));
+    run->load_s = fz_clock_since_exec_s();
     FZ_TRY(open_data(run));
-    FZ_TRY(fz_share_status(run->session.world.group, check_continuation(run, accept, n_accept)));
+    run->data_s = fz_clock_since_exec_s();
+    FZ_TRY(fz_share_status(run->session.world.group, check_data(run, accept, n_accept)));
     find_position(run);
     FZ_TRY(open_outputs(run));
     fill_info(run);

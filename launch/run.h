@@ -29,7 +29,7 @@ typedef struct fz_run {
     int64_t saved_step;     /* newest committed checkpoint; -1 none */
     int64_t profile_first, profile_last; /* steps, 0: none */
     double save_s;          /* how long the last save took */
-    int64_t evals;          /* evaluations done */
+    double world_s, build_s, load_s, data_s; /* clock since exec when that was done */
 } fz_run;
 
 /* run: all zero but what the command line says. accept: keys of --accept-change. */

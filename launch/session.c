@@ -1,5 +1,6 @@
 #include "launch/session.h"
 
+#include <glob.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -85,24 +86,50 @@ fz_status fz_session_build(fz_session *s, fz_purpose purpose)
     return fz_trainer_create(s->plan, &s->mesh, fz_session_ops(s), &s->trainer);
 }
 
-fz_status fz_session_load(fz_session *s, bool *found_p, fz_ckpt_info *info)
+fz_status fz_session_find(fz_session *s, bool *found_p, fz_ckpt_info *info)
 {
     FZ_TRY(fz_agree(s->world.group, fz_ckpt_start()));
     FZ_TRY(fz_ckpt_find(s->world.group, s->checkpoints, found_p, info));
     s->can_continue = *found_p;
-    if (!*found_p) return FZ_OK;
+    return FZ_OK;
+}
+
+fz_status fz_session_load(fz_session *s, const fz_ckpt_info *info)
+{
     FZ_TRY(fz_ckpt_load(s->world.group, s->checkpoints, info->step, fz_trainer_state(s->trainer)));
     fz_trainer_set_step_count(s->trainer, info->step);
     return FZ_OK;
 }
 
-/* skip: samples with unusable JSON stay in the index and fail when they are drawn. */
+fz_status fz_session_load_newest(fz_session *s, fz_ckpt_info *info)
+{
+    bool found = false;
+    FZ_TRY(fz_session_find(s, &found, info));
+    FZ_CHECK(found, FZ_ERR_USAGE, "run.dir: no checkpoint in %s; train first: florenz train %s",
+             s->checkpoints, s->config.path);
+    return fz_session_load(s, info);
+}
+
+/* A glob without a file is a mistake in the config, not in the data. */
+static fz_status check_globs(const char *key, const fz_text_list *list)
+{
+    for (int i = 0; i < list->n; i++) {
+        glob_t found;
+        const int failed = glob(list->item[i], GLOB_NOSORT, NULL, &found);
+        if (failed == 0) globfree(&found);
+        FZ_CHECK(failed != GLOB_NOMATCH, FZ_ERR_USAGE, "%s: no file matches %s", key,
+                 list->item[i]);
+    }
+    return FZ_OK;
+}
+
 static fz_status build_index(const char *key, const fz_text_list *list, bool skip,
                              fz_index **index_p)
 {
     char pattern[FZ_LIST_BYTES];
     FZ_CHECK(list->n > 0, FZ_ERR_USAGE, "%s: no shards are given; name tar files, as in \"%s-*.tar\"",
              key, strcmp(key, "data.eval") == 0 ? "eval" : "train");
+    FZ_TRY(check_globs(key, list));
     fz_config_pattern(list, pattern, sizeof pattern);
     const fz_status status =
         skip ? fz_index_build_skip(pattern, index_p) : fz_index_build(pattern, index_p);

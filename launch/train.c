@@ -93,8 +93,13 @@ static fz_status report_step(fz_run *run, const fz_step_result *result, int64_t 
     const fz_status status = fz_metrics_write(&run->metrics, &row);
     fz_progress_step(&run->progress, result, row.seconds,
                      row.share_s[FZ_SHARE_DATA] / row.seconds);
-    if (result->step == run->first_step + 1)
-        fz_info("first step done %.2f s after the start of the program", fz_clock_since_exec_s());
+    if (result->step == run->first_step + 1) {
+        const double now = fz_clock_since_exec_s();
+        fz_info("first step done %.2f s after the start of the program (MPI and config %.2f, plan "
+                "and memory %.2f, weights %.2f, data %.2f, step %.2f)",
+                now, run->world_s, run->build_s - run->world_s, run->load_s - run->build_s,
+                run->data_s - run->load_s, now - run->data_s);
+    }
     return status;
 }
 
@@ -106,7 +111,6 @@ static fz_status evaluate(fz_run *run)
         fz_evaluator_run(&run->evaluator, run->session.trainer, &evaluation);
     fz_span_end();
     FZ_TRY(status);
-    run->evals++;
     fz_info("step %lld: held-out loss %.4f over %lld samples", (long long)run->step,
             evaluation.loss, (long long)evaluation.n_samples);
     fz_status wrote = FZ_OK;

@@ -43,7 +43,7 @@ static const char *said(void)
 
 static fz_status check(const char *accept)
 {
-    return fz_continue_check(&c, &info, 17, "this", &accept, accept ? 1 : 0);
+    return fz_continue_check_config(&c, &info, "this", &accept, accept ? 1 : 0);
 }
 
 static void set(const char *assignment)
@@ -119,15 +119,16 @@ static void other_data_is_refused_like_a_key(void **state)
 {
     const char *accept = "data.train";
     (void)state;
-    assert_fails(fz_continue_check(&c, &info, 18, "this", NULL, 0), FZ_ERR_USAGE,
+    assert_fails(fz_continue_check_data(&c, &info, 18, NULL, 0), FZ_ERR_USAGE,
                  "--accept-change data.train");
-    assert_ok(fz_continue_check(&c, &info, 18, "this", &accept, 1));
+    assert_ok(fz_continue_check_data(&c, &info, 18, &accept, 1));
+    assert_ok(fz_continue_check_data(&c, &info, 17, NULL, 0));
 }
 
 static void another_arithmetic_is_told(void **state)
 {
     (void)state;
-    assert_ok(fz_continue_check(&c, &info, 17, "that", NULL, 0));
+    assert_ok(fz_continue_check_config(&c, &info, "that", NULL, 0));
     assert_non_null(strstr(said(), "arithmetic changed: that, before this"));
 }
 
