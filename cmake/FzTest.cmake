@@ -1,6 +1,5 @@
 # fz_test(dist/test_agree LIBS fz_dist RANKS 1 2 4 [LABELS slow] [TIMEOUT 60])
 # One executable; one CTest entry per rank count (without RANKS: one, started alone).
-pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
 set(FZ_TEST_ENV
     "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMPI_MCA_rmaps_base_oversubscribe=1"
     "OMPI_MCA_mpi_yield_when_idle=1;OMPI_MCA_btl_vader_single_copy_mechanism=none"

@@ -138,14 +138,13 @@ fz_quietly() { # what logfile command...
     return "$rc"
 }
 
-fz_build() { # preset
-    local root=$1 preset=$2
+fz_build() { # root preset [target]
+    local root=$1 preset=$2 target=${3:-all}
     mkdir -p "$root/build"
-    if [ ! -f "$root/build/$preset/build.ninja" ]; then
-        echo "configure: cmake --preset $preset"
-        (cd "$root" && fz_quietly configure "build/configure-$preset.log" cmake --preset "$preset") || return 1
-        grep -E '^-- (PNG|WEBP|SENTENCEPIECE|ISAL|CUDA): off' "$root/build/configure-$preset.log" || true
-    fi
-    echo "build: cmake --build build/$preset"
-    (cd "$root" && fz_quietly build "build/build-$preset.log" cmake --build "build/$preset")
+    [ -f "$root/build/$preset/build.ninja" ] || echo "configure: cmake --preset $preset"
+    (cd "$root" && fz_quietly configure "build/configure-$preset.log" cmake --preset "$preset") || return 1
+    grep -E '^-- [A-Za-z]+: off' "$root/build/configure-$preset.log" || true
+    echo "build: cmake --build build/$preset --target $target"
+    (cd "$root" && fz_quietly build "build/build-$preset.log" \
+        cmake --build "build/$preset" --target "$target")
 }
