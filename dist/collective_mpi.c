@@ -130,7 +130,7 @@ fz_status fz_allgather(const fz_group *group, const void *mine, size_t bytes, vo
     char *place = (char *)all + (size_t)group->rank * bytes;
     int code = MPI_SUCCESS;
 
-    if (place != mine) memcpy(place, mine, bytes);
+    if (bytes > 0 && place != mine) memcpy(place, mine, bytes);
     if (group->size == 1 || bytes == 0) return FZ_OK;
     fz_span_begin("allgather", FZ_SHARE_COMM);
     if ((int64_t)bytes <= cut_bytes / group->size) {
@@ -196,7 +196,7 @@ fz_status fz_gatherv_bytes(const fz_group *group, const void *mine, int64_t n_mi
 
     fz_span_begin("gather", FZ_SHARE_COMM);
     for (int r = 0; r < group->size && group->rank == root && code == MPI_SUCCESS; r++) {
-        if (r == root && at != mine) memmove(at, mine, (size_t)n_mine);
+        if (r == root && n_mine > 0 && at != mine) memmove(at, mine, (size_t)n_mine);
         for (int64_t done = 0; r != root && done < counts[r] && code == MPI_SUCCESS;) {
             const int n = next_part(counts[r], done, 1);
             code = receive(group, at + done, n, r);
