@@ -78,7 +78,8 @@ grep -q 'saved and stopped (75)' "$dir/job.log" || fail "the ranks did not leave
 echo "node n2 leaves; the job goes on with 2 ranks on n1"
 scontrol update NodeName=n2 State=DRAIN Reason=test
 scontrol update JobId="$job" NumNodes=1 NumTasks=2
-# Slurm holds a requeued job back for two minutes.
+# Slurm holds a requeued job back for two minutes; nodes refuse one in the second it was ended in.
+sleep 3
 scontrol update JobId="$job" StartTime=now
 wait_until 120 "the end of the job" job_ended
 job_is COMPLETED || fail "the job ended as $(job_state)"
