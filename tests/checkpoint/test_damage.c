@@ -240,6 +240,14 @@ static void a_full_disk_fails_every_rank_and_leaves_nothing(void **state)
     remove_scratch(dir);
 }
 
+static int n_open_files(void)
+{
+    int n = 0;
+    for (int fd = 0; fd < 1024; fd++)
+        n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
 /* The system's own refusal, met by HDF5 and by us: no file may grow beyond a few KiB. */
 static void a_limit_of_the_system_is_an_error_like_any_other(void **state)
 {
@@ -251,6 +259,7 @@ static void a_limit_of_the_system_is_an_error_like_any_other(void **state)
     make_scratch(dir);
     signal(SIGXFSZ, SIG_IGN);
     getrlimit(RLIMIT_FSIZE, &old);
+    const int n_open = n_open_files();
     for (int i = 0; i < 5; i++) {
         limit = old;
         limit.rlim_cur = limits[i];
@@ -259,6 +268,7 @@ static void a_limit_of_the_system_is_an_error_like_any_other(void **state)
         setrlimit(RLIMIT_FSIZE, &old);
         assert_all_ranks(status == FZ_ERR_IO);
         assert_all_ranks(newest(dir) == -1 && !has_hidden_files(dir));
+        assert_all_ranks(n_open_files() == n_open); /* or the space would not come back */
     }
     assert_all_ranks(save_step(dir, 1) == FZ_OK && load_step(dir, 1, 1) == FZ_OK);
     remove_scratch(dir);
