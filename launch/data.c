@@ -6,6 +6,7 @@
 #include "core/memory.h"
 #include "data/check.h"
 #include "data/csv_build.h"
+#include "data/csv_tokenizers.h"
 #include "data/index.h"
 #include "data/synth.h"
 #include "launch/commands.h"
@@ -225,6 +226,41 @@ static fz_status build(const fz_options *options)
     return FZ_OK;
 }
 
+/* ---- tokenizers ---- */
+
+static const fz_option tokenizers_options[] = {
+    {"--csv", "FILE", "as for data build (needed)", false},
+    {"--out", "DIR", "folder of the shards (needed)", false},
+    {"--vocab", "N", "ids of each tokenizer; default 1000", false},
+};
+static const fz_command tokenizers_command = {
+    .usage = "florenz data tokenizers --csv FILE --out DIR [OPTION]...",
+    .about = "Trains a tokenizer for the prompts and one for the outputs of a CSV, and writes a\n"
+             "config.yaml that trains a small Florenz on the shards beside it.",
+    .options = tokenizers_options,
+    .n_options = sizeof tokenizers_options / sizeof *tokenizers_options,
+};
+
+static fz_status tokenizers(const fz_options *options)
+{
+    long long vocab = 1000;
+    fz_csv_tokenizers_totals totals;
+    fz_csv_tokenizers_config config = {.csv = fz_options_get(options, "--csv"),
+                                       .out = fz_options_get(options, "--out")};
+    FZ_CHECK(config.csv && config.out, FZ_ERR_USAGE, "%s is missing; usage: %s",
+             !config.csv ? "--csv FILE" : "--out DIR", tokenizers_command.usage);
+    FZ_TRY(fz_options_int(options, "--vocab", 16, &vocab));
+    FZ_CHECK(vocab <= 1 << 20, FZ_ERR_USAGE, "--vocab %lld: at most %d", vocab, 1 << 20);
+    config.vocab = (int)vocab;
+    FZ_TRY(fz_csv_tokenizers(&config, &totals));
+    printf("%s: enc.model %lld ids, dec.model %lld ids; longest prompt %lld, longest output %lld; "
+           "config.yaml %s\n",
+           config.out, (long long)totals.enc_vocab, (long long)totals.dec_vocab,
+           (long long)totals.max_prompt, (long long)totals.max_output,
+           totals.wrote_config ? "written" : "was there and is left alone");
+    return FZ_OK;
+}
+
 /* ---- the command ---- */
 
 static const struct {
@@ -234,11 +270,12 @@ static const struct {
 } parts[] = {{"synth", &synth_command, synth},
              {"index", &index_command, write_indices},
              {"check", &check_command, check_data},
-             {"build", &build_command, build}};
+             {"build", &build_command, build},
+             {"tokenizers", &tokenizers_command, tokenizers}};
 
 int fz_cmd_data(int argc, char **argv)
 {
-    static const char usage[] = "usage: florenz data synth | build | index | check [ARGUMENT]...\n"
+    static const char usage[] = "usage: florenz data synth | build | tokenizers | index | check [ARGUMENT]...\n"
                                 "each has --help";
     fz_options options;
     if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
@@ -255,6 +292,6 @@ int fz_cmd_data(int argc, char **argv)
         if (status == FZ_OK) status = parts[i].run(&options);
         return finish(status);
     }
-    return finish(FZ_FAIL(FZ_ERR_USAGE, "data %s: not one of synth, build, index, check",
+    return finish(FZ_FAIL(FZ_ERR_USAGE, "data %s: not one of synth, build, tokenizers, index, check",
                           argc > 1 ? argv[1] : ""));
 }
