@@ -102,6 +102,9 @@ static fz_status train(const fz_csv_tokenizers_config *config, side *s)
         status = FZ_FAIL(FZ_ERR_IO, "write %s: %s", text, strerror(errno));
     if (status == FZ_OK) status = fz_tokenizer_train(text, model, config->vocab, s->is_encoder);
     unlink(text);
+    if (status != FZ_OK && strstr(fz_last_error()->text, "required_chars"))
+        return FZ_FAIL(FZ_ERR_USAGE, "--vocab %d is too small for the characters of column %s in %s; "
+                       "use 1000 or more", config->vocab, s->column, config->csv);
     if (status == FZ_OK) status = fz_tokenizer_load(model, &tokenizer);
     if (status == FZ_OK) status = FZ_NEW(&m.ids, LONGEST_IDS);
     if (status == FZ_OK) {

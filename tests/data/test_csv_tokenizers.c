@@ -44,7 +44,7 @@ static int remove_folder(void **state)
 
 static void tokenizers_say_what_the_csv_says(void **state)
 {
-    const fz_csv_tokenizers_config config = {.csv = csv, .out = folder, .vocab = 100};
+    const fz_csv_tokenizers_config config = {.csv = csv, .out = folder, .vocab = 400};
     fz_csv_tokenizers_totals totals;
     fz_tokenizer *dec = NULL;
     char model[96], text[256];
@@ -54,7 +54,7 @@ static void tokenizers_say_what_the_csv_says(void **state)
     write_csv("image,lang,type,prompt,output");
     assert_int_equal(fz_csv_tokenizers(&config, &totals), FZ_OK);
     assert_true(totals.wrote_config);
-    assert_true(totals.enc_vocab > 4 && totals.enc_vocab <= 100);
+    assert_true(totals.enc_vocab > 4 && totals.enc_vocab <= 400);
     snprintf(model, sizeof model, "%s/dec.model", folder);
     assert_int_equal(fz_tokenizer_load(model, &dec), FZ_OK);
     assert_int_equal(fz_tokenizer_vocab(dec), totals.dec_vocab);
@@ -65,6 +65,17 @@ static void tokenizers_say_what_the_csv_says(void **state)
     fz_tokenizer_destroy(&dec);
     assert_int_equal(fz_csv_tokenizers(&config, &totals), FZ_OK);
     assert_false(totals.wrote_config);
+}
+
+static void too_few_ids_for_the_characters_are_refused(void **state)
+{
+    const fz_csv_tokenizers_config config = {.csv = csv, .out = folder, .vocab = 20};
+    fz_csv_tokenizers_totals totals;
+    (void)state;
+    if (!fz_tokenizer_has_sentencepiece()) skip();
+    write_csv("image,lang,type,prompt,output");
+    assert_int_equal(fz_csv_tokenizers(&config, &totals), FZ_ERR_USAGE);
+    assert_non_null(strstr(fz_last_error()->text, "--vocab 20"));
 }
 
 static void a_missing_column_or_file_is_named(void **state)
@@ -84,6 +95,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokenizers_say_what_the_csv_says),
+        cmocka_unit_test(too_few_ids_for_the_characters_are_refused),
         cmocka_unit_test(a_missing_column_or_file_is_named),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
