@@ -172,18 +172,23 @@ void fz_index_destroy(fz_index **index)
     fz_free(index);
 }
 
+fz_status fz_index_part_write(const char *shard)
+{
+    fz_index_part part = {0};
+    fz_status status = fz_index_part_build(shard, &part);
+    if (status == FZ_OK) status = fz_index_part_save(shard, &part);
+    fz_index_part_reset(&part);
+    return status;
+}
+
 fz_status fz_index_write(const char *pattern)
 {
     char **shards = NULL;
     int n_shards = 0;
     fz_status status = fz_shard_glob(pattern, &shards, &n_shards);
 
-    for (int s = 0; status == FZ_OK && s < n_shards; s++) {
-        fz_index_part part = {0};
-        status = fz_index_part_build(shards[s], &part);
-        if (status == FZ_OK) status = fz_index_part_save(shards[s], &part);
-        fz_index_part_reset(&part);
-    }
+    for (int s = 0; status == FZ_OK && s < n_shards; s++)
+        status = fz_index_part_write(shards[s]);
     fz_shard_glob_free(&shards, n_shards);
     return status;
 }

@@ -27,6 +27,8 @@ void fz_index_part_reset(fz_index_part *part);
 /* From SHARD.idx; false (part untouched) if there is none that can be trusted. */
 bool fz_index_part_load(const char *shard, fz_index_part *part_p);
 fz_status fz_index_part_save(const char *shard, const fz_index_part *part);
+/* From the tar to SHARD.idx. */
+fz_status fz_index_part_write(const char *shard);
 
 /* Image and JSON members of a listing, joined by KEY, in file order. Shared with data check. */
 typedef struct fz_shard_listing fz_shard_listing;

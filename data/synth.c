@@ -13,6 +13,7 @@
 #include "core/log.h"
 #include "core/memory.h"
 #include "data/image.h"
+#include "data/index_part.h"
 #include "data/shard.h"
 #include "data/synth_files.h"
 #include "data/synth_render.h"
@@ -118,7 +119,8 @@ static fz_status write_shard(job *self, int64_t shard, fz_image *image, fz_synth
     }
     if (status == FZ_OK && !stop) status = fz_shard_writer_finish(writer);
     fz_shard_writer_destroy(&writer);
-    return status;
+    /* With its index beside it, a run starts without reading the tar. */
+    return status == FZ_OK && !stop ? fz_index_part_write(path) : status;
 }
 
 static int64_t take_shard(job *self)

@@ -18,7 +18,8 @@ typedef struct fz_synth_config {
 } fz_synth_config;
 
 /* Writes train-%05d.tar, eval-%05d.tar, enc.model, dec.model (or .words), config.yaml, README. Same
- * (n, seed, size): the same bytes. Prints what it does at least every 10 s. */
+ * (n, seed, size): the same bytes. Beside every shard its index SHARD.idx. Prints what it does at
+ * least every 10 s. */
 fz_status fz_synth_run(const fz_synth_config *config);
 
 #endif
