@@ -1,0 +1,91 @@
+/* What a power cut must not undo: everything is synced before the step gets its name, and the name
+ * before the save returns. fsync and rename of this program note down who calls them. */
+#include "tests/checkpoint/toy_state.h"
+
+#include <fcntl.h>
+#include <sys/syscall.h>
+
+enum { MAX_EVENTS = 256 };
+static char events[MAX_EVENTS][FZ_PATH_BYTES + 8];
+static int n_events;
+
+int fsync(int fd)
+{
+    char link[64];
+
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    char *event = events[n_events++ % MAX_EVENTS];
+    strcpy(event, "sync ");
+    const ssize_t n = readlink(link, event + 5, FZ_PATH_BYTES - 1);
+    event[5 + (n > 0 ? n : 0)] = 0;
+    return (int)syscall(SYS_fsync, fd);
+}
+
+int rename(const char *from, const char *to)
+{
+    snprintf(events[n_events++ % MAX_EVENTS], FZ_PATH_BYTES + 8, "name %.4000s", to);
+    return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+/* First event from `from` on with this verb whose path ends like that; -1. */
+static int find_event(int from, const char *verb, const char *end)
+{
+    for (int i = from; i < n_events; i++) {
+        const size_t n = strlen(events[i]), m = strlen(end);
+        if (strncmp(events[i], verb, 4) == 0 && n >= m && strcmp(events[i] + n - m, end) == 0)
+            return i;
+    }
+    return -1;
+}
+
+static void check_directory(const char *dir, const char *name, int from)
+{
+    static const char *const files[] = {"/s00/rank-00000.h5", "/index.h5", "/MANIFEST", "/s00"};
+    const int named = find_event(from, "name", name);
+
+    assert_true(named >= 0);
+    int last = -1;
+    for (int i = 0; i < 4; i++) {
+        const int synced = find_event(from, "sync", files[i]);
+        assert_true(synced >= 0 && synced < named);
+        assert_true(synced > last); /* and in this order */
+        last = synced;
+    }
+    /* The temporary directory itself just before, its parent just after. */
+    assert_non_null(strstr(events[named - 1], ".tmp-"));
+    assert_int_equal(find_event(named + 1, "sync", dir), named + 1);
+}
+
+static void everything_is_synced_before_it_gets_its_name(void **state)
+{
+    const fz_ckpt_info info = toy_info(6);
+    char dir[FZ_PATH_BYTES], base[64] = "";
+    fz_ckpt_info found_info;
+    bool found = false;
+    toy t;
+
+    (void)state;
+    make_scratch(dir);
+    toy_create(&t, world.group, &TOY_LAYOUTS[0], 1);
+    n_events = 0;
+    assert_int_equal(fz_ckpt_save(world.group, dir, &t.state, &info, 0, NULL), FZ_OK);
+    toy_reset(&t);
+    assert_true(n_events < MAX_EVENTS);
+    assert_int_equal(fz_ckpt_find(world.group, dir, &found, &found_info), FZ_OK);
+    assert_true(found);
+    strcpy(base, found_info.base);
+    fz_ckpt_info_reset(&found_info);
+    check_directory(dir, base, 0); /* the base before the step that refers to it */
+    check_directory(dir, "step-000000006", find_event(0, "name", base) + 2);
+    remove_scratch(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(everything_is_synced_before_it_gets_its_name),
+    };
+
+    if (fz_ckpt_start() != FZ_OK) return 1;
+    run_on_all_ranks(tests);
+}
