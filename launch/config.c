@@ -230,9 +230,11 @@ fz_status fz_config_numerics(const fz_config *config, const fz_model_config *mod
 {
     const int64_t shards = config->numerics.shards, lanes = config->numerics.lanes;
     FZ_CHECK(shards == FZ_AUTO || (shards & (shards - 1)) == 0, FZ_ERR_USAGE,
-             "numerics.shards: %lld is not a power of two", (long long)shards);
+             "numerics.shards: %lld is not a power of two; use 1, 2, 4, 8, ... or auto",
+             (long long)shards);
     FZ_CHECK(lanes == FZ_AUTO || (lanes & (lanes - 1)) == 0, FZ_ERR_USAGE,
-             "numerics.lanes: %lld is not a power of two", (long long)lanes);
+             "numerics.lanes: %lld is not a power of two; use 1, 2, 4, 8, ... or auto",
+             (long long)lanes);
     *n_shards = shards == FZ_AUTO ? fz_model_auto_shards(model) : shards;
     *n_lanes = lanes == FZ_AUTO ? AUTO_LANES : lanes;
     return FZ_OK;
@@ -250,8 +252,9 @@ fz_status fz_config_layout(const fz_config *config, const fz_program *program, i
     FZ_TRY(fz_config_numerics(config, &program->config, &layout->n_shards, &layout->n_lanes));
     if (tp != FZ_AUTO && pp != FZ_AUTO) {
         FZ_CHECK(n_ranks % known == 0, FZ_ERR_USAGE,
-                 "layout.tp: tp %lld x pp %lld does not divide %d ranks", (long long)tp,
-                 (long long)pp, n_ranks);
+                 "layout.tp: tp %lld x pp %lld does not divide %d ranks; use auto, or start a "
+                 "multiple of %d",
+                 (long long)tp, (long long)pp, n_ranks, known);
         FZ_CHECK(dp == FZ_AUTO || dp * known == n_ranks, FZ_ERR_USAGE,
                  "layout.dp: tp %lld x pp %lld x dp %lld is %lld, but there are %d ranks; use %d "
                  "or auto",

@@ -11,6 +11,8 @@ typedef struct fz_environment {
     const char *job;         /* the scheduler's job id, or NULL */
 } fz_environment;
 
+/* This process's number by the launcher; 0 where nothing is said. */
+int fz_environment_rank(void);
 /* Also plans the failures of FLORENZ_FAULT. FZ_ERR_USAGE on nonsense there. */
 fz_status fz_environment_read(fz_environment *environment);
 

@@ -2,7 +2,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/log.h"
 #include "launch/commands.h"
+#include "launch/environment.h"
 #include "launch/exit_codes.h"
 #include "launch/version.h"
 
@@ -14,13 +16,14 @@ static int bench(int argc, char **argv)
 static const struct {
     const char *name, *about;
     int (*run)(int argc, char **argv);
+    bool has_ranks; /* one of them tells what is wrong with the command line */
 } commands[] = {
-    {"train", "train or continue; under mpirun, srun or alone", fz_cmd_train},
-    {"eval", "held-out loss by task and language, from the newest checkpoint", fz_cmd_eval},
-    {"generate", "captions of held-out images beside their pictures", fz_cmd_generate},
-    {"plan", "parameters, bytes, FLOPs and bubble of a layout, without running it", fz_cmd_plan},
-    {"data", "synth | build | index | check: make, build, index and check training data", fz_cmd_data},
-    {"bench", "speed of the step and of its operations on this machine", bench},
+    {"train", "train or continue; under mpirun, srun or alone", fz_cmd_train, true},
+    {"eval", "held-out loss by task and language, from the newest checkpoint", fz_cmd_eval, true},
+    {"generate", "captions of held-out images beside their pictures", fz_cmd_generate, true},
+    {"plan", "parameters, bytes, FLOPs and bubble of a layout, without running it", fz_cmd_plan, false},
+    {"data", "synth | build | index | check: make, build, index and check training data", fz_cmd_data, false},
+    {"bench", "speed of the step and of its operations on this machine", bench, true},
 };
 
 static int help(FILE *out, int code)
@@ -43,9 +46,12 @@ int main(int argc, char **argv)
         puts("florenz " FZ_VERSION);
         return FZ_EXIT_DONE;
     }
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-        if (strcmp(argv[1], commands[i].name) == 0)
-            return commands[i].run(argc - 1, argv + 1);
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        if (strcmp(argv[1], commands[i].name) != 0) continue;
+        if (commands[i].has_ranks) fz_log_set_writer(fz_environment_rank() == 0);
+        return commands[i].run(argc - 1, argv + 1);
+    }
+    fz_log_set_writer(fz_environment_rank() == 0);
     return fz_exit_with(FZ_FAIL(FZ_ERR_USAGE, "%s: unknown command; see florenz --help", argv[1]),
                         false);
 }

@@ -81,7 +81,9 @@ static fz_status open_dir(fz_run *run)
     }
     void *nothing = NULL;
     size_t n = 0;
-    return fz_share_bytes(s->world.group, status, &nothing, &n, "nothing");
+    status = fz_share_bytes(s->world.group, status, &nothing, &n, "nothing");
+    fz_free(&nothing);
+    return status;
 }
 
 /* A name for the run, given once by rank 0. */
@@ -114,16 +116,23 @@ static fz_status init_weights(fz_run *run)
     return status;
 }
 
+static fz_status check_config(const fz_run *run, const char *const *accept, int n_accept)
+{
+    const fz_session *s = &run->session;
+    return fz_share_status(s->world.group,
+                           fz_continue_check_config(&s->config, &run->info,
+                                                    fz_ops_cpu_arithmetic_id(), accept, n_accept));
+}
+
 static fz_status load_or_init(fz_run *run, const char *const *accept, int n_accept)
 {
     fz_session *s = &run->session;
     FZ_TRY(fz_session_find(s, &run->is_continued, &run->info));
     if (run->is_continued) {
-        FZ_TRY(fz_share_status(s->world.group,
-                               fz_continue_check_config(&s->config, &run->info,
-                                                        fz_ops_cpu_arithmetic_id(), accept,
-                                                        n_accept)));
+        const int64_t newest = run->info.step;
+        FZ_TRY(check_config(run, accept, n_accept));
         FZ_TRY(fz_session_load(s, &run->info));
+        if (run->info.step != newest) FZ_TRY(check_config(run, accept, n_accept));
     } else {
         memset(&run->info, 0, sizeof run->info);
         FZ_TRY(name_run(run));

@@ -74,7 +74,8 @@ fz_status fz_run_dir_open(const char *path, const char *job, fz_run_dir *dir)
     FZ_CHECK(path[0] && strlen(path) < sizeof dir->path, FZ_ERR_USAGE,
              "run.dir: a path of 1 to %zu characters is needed", sizeof dir->path - 1);
     snprintf(dir->path, sizeof dir->path, "%s", path);
-    FZ_TRY(fz_make_dirs(fz_run_dir_file(dir, "checkpoints", file, sizeof file)));
+    const fz_status made = fz_make_dirs(fz_run_dir_file(dir, "checkpoints", file, sizeof file));
+    if (made != FZ_OK) return FZ_FAIL(made, "run.dir: %s", fz_last_error()->text);
 
     fz_run_dir_file(dir, "lock", file, sizeof file);
     const int fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0666);

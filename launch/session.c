@@ -1,9 +1,12 @@
 #include "launch/session.h"
 
+#include <errno.h>
 #include <glob.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "checkpoint/directory.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
@@ -21,14 +24,26 @@ int fz_session_sets(const fz_options *options, const char *set[FZ_OPTION_ARGS])
     return n;
 }
 
+/* A rank that fails inside the making of groups fails alone: the others wait for it in the next one,
+ * and there is nothing yet to agree over. Errors of usage are the same on all. */
+static fz_status or_abort(fz_status status)
+{
+    if (status == FZ_OK || status == FZ_ERR_USAGE) return status;
+    fz_log(FZ_LOG_ERROR, "%s", fz_last_error()->text);
+    fz_world_abort(fz_exit_code(status, false));
+}
+
 fz_status fz_session_start(fz_session *session, const fz_options *options)
 {
     const char *set[FZ_OPTION_ARGS];
     const int n_set = fz_session_sets(options, set);
     memset(session, 0, sizeof *session);
     FZ_TRY(fz_environment_read(&session->environment));
-    FZ_TRY(fz_world_start(session->environment.n_ranks, session->environment.n_ranks_from,
-                          &session->world));
+    const fz_status started = fz_world_start(session->environment.n_ranks,
+                                             session->environment.n_ranks_from, &session->world);
+    /* Where every rank is 0 of 1, only the launcher's rank 0 says so. */
+    if (started != FZ_OK) fz_log_set_writer(fz_environment_rank() == 0);
+    FZ_TRY(started);
     FZ_TRY(fz_config_load(&session->config, options->arg[0], set, n_set, session->world.group));
     const int used = snprintf(session->checkpoints, sizeof session->checkpoints, "%s/checkpoints",
                               session->config.run.dir);
@@ -82,21 +97,63 @@ fz_status fz_session_build(fz_session *s, fz_purpose purpose)
 {
     fz_ops_cpu_start();
     FZ_TRY(fz_share_status(s->world.group, fz_config_blame(&s->config, make_plan(s, purpose))));
-    FZ_TRY(fz_mesh_create(&s->world, s->layout.shape, &s->mesh));
+    FZ_TRY(or_abort(fz_mesh_create(&s->world, s->layout.shape, &s->mesh)));
     return fz_trainer_create(s->plan, &s->mesh, fz_session_ops(s), &s->trainer);
+}
+
+/* Steps that cannot be read are not the same as none: a run that began anew here would write over
+ * what somebody may still want to repair. */
+static fz_status refuse_damaged(const fz_session *s)
+{
+    int64_t *steps = NULL;
+    int n = 0;
+    FZ_TRY(fz_directory_steps(s->checkpoints, &steps, &n));
+    fz_free(&steps);
+    FZ_CHECK(n == 0, FZ_ERR_FORMAT,
+             "run.dir: no checkpoint in %s can be used (%d tried; the warnings say why); put a good "
+             "copy there, or start anew in another run.dir",
+             s->checkpoints, n);
+    return FZ_OK;
 }
 
 fz_status fz_session_find(fz_session *s, bool *found_p, fz_ckpt_info *info)
 {
+    void *nothing = NULL;
+    size_t n = 0;
+    fz_status status = FZ_OK;
     FZ_TRY(fz_agree(s->world.group, fz_ckpt_start()));
     FZ_TRY(fz_ckpt_find(s->world.group, s->checkpoints, found_p, info));
     s->can_continue = *found_p;
+    if (*found_p) return FZ_OK;
+    if (s->world.rank == 0) status = fz_config_blame(&s->config, refuse_damaged(s));
+    return fz_share_bytes(s->world.group, status, &nothing, &n, "nothing");
+}
+
+/* After damage in the payload of a step that looked acceptable. */
+static fz_status find_older(const fz_session *s, fz_ckpt_info *info)
+{
+    const fz_error damage = *fz_last_error();
+    fz_ckpt_info older;
+    bool found = false;
+    FZ_TRY(fz_ckpt_find_before(s->world.group, s->checkpoints, info->step, &found, &older));
+    FZ_CHECK(found, damage.status, "%s", damage.text);
+    if (s->world.rank == 0)
+        fz_warn("step %lld is not used, step %lld is: %s", (long long)info->step,
+                (long long)older.step, damage.text);
+    fz_ckpt_info_reset(info);
+    *info = older;
     return FZ_OK;
 }
 
-fz_status fz_session_load(fz_session *s, const fz_ckpt_info *info)
+fz_status fz_session_load(fz_session *s, fz_ckpt_info *info)
 {
-    FZ_TRY(fz_ckpt_load(s->world.group, s->checkpoints, info->step, fz_trainer_state(s->trainer)));
+    for (;;) {
+        const fz_status status = fz_ckpt_load(s->world.group, s->checkpoints, info->step,
+                                              fz_trainer_state(s->trainer));
+        if (status == FZ_OK) break;
+        if (status != FZ_ERR_FORMAT) return status;
+        FZ_TRY(find_older(s, info));
+    }
     fz_trainer_set_step_count(s->trainer, info->step);
     return FZ_OK;
 }
@@ -170,7 +227,9 @@ static fz_status load_tokenizer(const char *key, const char *path, int64_t vocab
                                 fz_tokenizer **tokenizer_p)
 {
     if (!path[0]) return FZ_OK;
-    FZ_TRY(fz_tokenizer_load(path, tokenizer_p));
+    FZ_CHECK(access(path, F_OK) == 0, FZ_ERR_USAGE, "%s: %s: %s", key, path, strerror(errno));
+    const fz_status status = fz_tokenizer_load(path, tokenizer_p);
+    if (status != FZ_OK) return FZ_FAIL(status, "%s: %s", key, fz_last_error()->text);
     const int64_t has = fz_tokenizer_vocab(*tokenizer_p);
     FZ_CHECK(has <= vocab, FZ_ERR_USAGE,
              "%s: %s has %lld ids, but the model's vocabulary has %lld", key, path, (long long)has,
