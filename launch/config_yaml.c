@@ -257,7 +257,11 @@ fz_status fz_config_load(fz_config *config, const char *path, const char *const 
     fz_status status = FZ_OK;
     fz_config_init(config, path);
     if (!group || fz_group_rank(group) == 0) status = read_text(path, &bytes, &n);
-    FZ_TRY(fz_share_bytes(group, status, &bytes, &n, path));
+    status = fz_share_bytes(group, status, &bytes, &n, path);
+    if (status != FZ_OK) {
+        fz_free(&bytes);
+        return status;
+    }
     status = parse_all(config, bytes, n, set, n_set);
     fz_free(&bytes);
     FZ_TRY(fz_share_status(group, status));

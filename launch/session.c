@@ -43,7 +43,7 @@ fz_status fz_session_start(fz_session *session, const fz_options *options)
                                              session->environment.n_ranks_from, &session->world);
     /* Where every rank is 0 of 1, only the launcher's rank 0 says so. */
     if (started != FZ_OK) fz_log_set_writer(fz_environment_rank() == 0);
-    FZ_TRY(started);
+    FZ_TRY(or_abort(started));
     FZ_TRY(fz_config_load(&session->config, options->arg[0], set, n_set, session->world.group));
     const int used = snprintf(session->checkpoints, sizeof session->checkpoints, "%s/checkpoints",
                               session->config.run.dir);
@@ -126,7 +126,9 @@ fz_status fz_session_find(fz_session *s, bool *found_p, fz_ckpt_info *info)
     s->can_continue = *found_p;
     if (*found_p) return FZ_OK;
     if (s->world.rank == 0) status = fz_config_blame(&s->config, refuse_damaged(s));
-    return fz_share_bytes(s->world.group, status, &nothing, &n, "nothing");
+    status = fz_share_bytes(s->world.group, status, &nothing, &n, "nothing");
+    fz_free(&nothing);
+    return status;
 }
 
 /* After damage in the payload of a step that looked acceptable. */
@@ -263,7 +265,7 @@ static void report_balance(void)
 {
     const fz_memory_counters memory = fz_memory_get();
     if (memory.n_live != 0)
-        fz_log(FZ_LOG_DEBUG, "%lld blocks (%lld bytes) were not freed", (long long)memory.n_live,
+        fz_log(FZ_LOG_WARN, "%lld blocks (%lld bytes) were not freed", (long long)memory.n_live,
                (long long)memory.bytes_live);
 }
 
