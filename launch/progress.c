@@ -39,18 +39,18 @@ void fz_progress_step(fz_progress *p, const fz_step_result *result, double secon
 
     const bool is_due = result->step == 1 || result->step % p->log_every == 0 ||
                         result->step == p->steps;
-    if (!p->is_terminal) {
+    if (!p->is_terminal || result->step == p->steps) { /* the last one stays to be read */
         if (is_due) fz_info("%s", text);
         return;
     }
     if (is_due) fz_log_to_file("%s", text);
     const double now = fz_clock_s();
-    if (now - p->shown_at < 0.1 && result->step != p->steps) return;
+    if (now - p->shown_at < 0.1) return;
     p->shown_at = now;
     fz_log_progress(text);
 }
 
 void fz_progress_end(const fz_progress *progress)
 {
-    if (progress->is_terminal) fputc('\n', stderr);
+    if (progress->is_terminal) fz_log_progress(NULL);
 }
