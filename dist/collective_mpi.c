@@ -164,8 +164,7 @@ fz_status fz_allgatherv_float(const fz_group *group, const float *mine, const in
             group->displs[r] = at;
             at += group->counts[r];
         }
-        code =
-            fz_mpi_allgatherv(all, group->counts, group->displs, MPI_FLOAT, group->comm);
+        code = fz_mpi_allgatherv(all, group->counts, group->displs, MPI_FLOAT, group->comm);
     } else {
         code = gather_by_broadcasts(group, (char *)all, counts, (int64_t)sizeof *all);
     }

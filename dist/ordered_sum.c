@@ -175,8 +175,7 @@ static fz_status exchange_pieces(const fz_ordered_sum *sum, float *const *roots,
     }
     for (int v = mine; v < mine_end; v++)
         memcpy(sum->value[v], roots[v - mine] + start, (size_t)length * sizeof(float));
-    return fz_mpi_check(fz_mpi_waitall(n_requests, sum->requests),
-                        "exchange of an ordered sum");
+    return fz_mpi_check(fz_mpi_waitall(n_requests, sum->requests), "exchange of an ordered sum");
 }
 
 static fz_status run_pieces(const fz_ordered_sum *sum, float *out, float *const *roots, int64_t n,
