@@ -21,13 +21,6 @@ fz_philox fz_philox4x32(fz_philox counter, uint32_t key0, uint32_t key1)
     return (fz_philox){{a, b, c, d}};
 }
 
-uint64_t fz_mix64(uint64_t x)
-{
-    x = (x ^ (x >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-    x = (x ^ (x >> 27)) * UINT64_C(0x94D049BB133111EB);
-    return x ^ (x >> 31);
-}
-
 uint64_t fz_hash_text(const char *text)
 {
     uint64_t hash = UINT64_C(0xCBF29CE484222325);

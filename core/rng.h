@@ -22,7 +22,12 @@ fz_philox fz_philox4x32(fz_philox counter, uint32_t key0, uint32_t key1);
 /* 64-bit FNV-1a then a finaliser (mix64): names to keys. */
 uint64_t fz_hash_text(const char *text);
 /* splitmix64's finaliser. */
-uint64_t fz_mix64(uint64_t x);
+static inline uint64_t fz_mix64(uint64_t x)
+{
+    x = (x ^ (x >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94D049BB133111EB);
+    return x ^ (x >> 31);
+}
 /* A key of two words from a 64-bit seed and a 32-bit site or purpose. */
 void fz_rng_key(uint32_t key[2], uint64_t seed, uint32_t site);
 
