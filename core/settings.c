@@ -331,14 +331,14 @@ fz_status fz_settings_set_list(const fz_settings_table *table, void *config, con
 /* ---- values to text ---- */
 
 /* The shortest decimal that reads back as the same double. */
-static int print_double(char *out, size_t bytes, double value)
+static void print_double(char *out, size_t bytes, double value)
 {
-    int n = 0;
+    char text[40] = "";
     for (int digits = 6; digits <= 17; digits++) {
-        n = snprintf(out, bytes, "%.*g", digits, value);
-        if (strtod(out, NULL) == value) break;
+        snprintf(text, sizeof text, "%.*g", digits, value);
+        if (strtod(text, NULL) == value) break;
     }
-    return n;
+    snprintf(out, bytes, "%s", text);
 }
 
 static void choice_text(const fz_setting *s, int index, char *out, size_t bytes)
