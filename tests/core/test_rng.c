@@ -81,6 +81,8 @@ static void keys_differ_in_seed_and_site(void **state)
     (void)state;
     fz_rng_key(a, 1, 0);
     fz_rng_key(b, 0, 1);
+    fz_rng_key(c, 0, 0);
+    assert_memory_not_equal(b, c, sizeof b);
     fz_rng_key(c, UINT64_C(1) << 40, 0);
     assert_memory_not_equal(a, b, sizeof a);
     assert_memory_not_equal(a, c, sizeof a);

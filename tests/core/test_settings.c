@@ -100,6 +100,7 @@ static void errors_name_place_key_value_and_what_is_legal(void **state)
     (void)state;
     assert_fails(set("layout.tp", "three"), FZ_ERR_USAGE,
                  "config.yaml:14 layout.tp: three is not a whole number or auto");
+    assert_fails(set("layout.tp", "0"), FZ_ERR_USAGE, "0 is not between 1 and 64");
     assert_fails(set("layout.tp", "65"), FZ_ERR_USAGE, "65 is not between 1 and 64");
     assert_fails(set("train.steps", "auto"), FZ_ERR_USAGE, "auto is not a whole number");
     assert_fails(set("train.steps", "1e3"), FZ_ERR_USAGE, "is not a whole number");
