@@ -202,6 +202,9 @@ static void data_paths_are_anchored_and_others_are_not(void **state)
     assert_string_equal(c.data.enc_tokenizer, "/data/set/enc.model");
     assert_string_equal(c.data.dec_tokenizer, "");
     assert_string_equal(c.run.dir, "runs/florenz");
+    char pattern[FZ_LIST_BYTES];
+    assert_string_equal(fz_config_pattern(&c.data.train, pattern, sizeof pattern),
+                        "/data/set/train-*.tar,/abs/x.tar");
 }
 
 static void the_training_config_is_what_the_keys_say(void **state)

@@ -165,6 +165,7 @@ static void a_replaced_file_is_whole_or_the_old_one(void **state)
     assert_fails(fz_run_dir_write_config(&dir, "new"), FZ_ERR_IO, "config.yaml");
     assert_ok(fz_fault_set(NULL));
     assert_string_equal(contents("config.yaml"), "old");
+    assert_string_equal(contents("config.yaml.new"), "(none)");
     assert_ok(fz_run_dir_write_config(&dir, "new"));
     assert_string_equal(contents("config.yaml"), "new");
     assert_string_equal(contents("config.yaml.new"), "(none)");
