@@ -8,6 +8,7 @@
 #include "core/memory.h"
 #include "dist/mesh.h"
 #include "launch/commands.h"
+#include "launch/environment.h"
 #include "launch/json.h"
 #include "launch/options.h"
 #include "launch/timed_ops.h"
@@ -487,6 +488,7 @@ fz_status fz_cmd_bench(int argc, char **argv)
                .image_size = 96,
                .family = "gemma"};
     fz_options options;
+    fz_environment environment;
 
     FZ_TRY(fz_options_parse(&command, argc, argv, &options));
     if (options.wants_help) {
@@ -495,7 +497,9 @@ fz_status fz_cmd_bench(int argc, char **argv)
     }
     FZ_TRY(read_options(&options, &b));
     fz_ops_cpu_start();
-    FZ_TRY(fz_world_start(0, NULL, &b.world));
+    FZ_TRY(fz_environment_read(&environment));
+    fz_environment_prepare_mpi();
+    FZ_TRY(fz_world_start(environment.n_ranks, environment.n_ranks_from, &b.world));
     const fz_status status = bench_all(&b);
     fz_program_destroy(&b.program);
     fz_world_stop(&b.world);

@@ -1,5 +1,6 @@
 #include "launch/environment.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 
 #include "core/fault.h"
@@ -31,6 +32,22 @@ int fz_environment_rank(void)
     return rank > 0 ? (int)rank : 0;
 }
 
+/* Whether the launcher, or the lack of one, says that all ranks run on this host. */
+static bool is_one_host(void)
+{
+    static const variable all[] = {{"OMPI_COMM_WORLD_SIZE", NULL}};
+    static const variable local[] = {{"OMPI_COMM_WORLD_LOCAL_SIZE", NULL}};
+    const char *from = NULL;
+    const long n = first_number(all, 1, 1, &from);
+    if (n > 0) return n == first_number(local, 1, 1, &from);
+    return !getenv("PMI_SIZE") && !getenv("PMIX_RANK") && !getenv("SLURM_STEP_ID");
+}
+
+void fz_environment_prepare_mpi(void)
+{
+    if (is_one_host()) setenv("OMPI_MCA_pml", "ob1", 0);
+}
+
 fz_status fz_environment_read(fz_environment *environment)
 {
     /* SLURM_NTASKS is also set in a batch script, where nothing was started yet: only inside a step
@@ -42,8 +59,8 @@ fz_status fz_environment_read(fz_environment *environment)
         {"SLURM_NTASKS", "SLURM_STEP_ID"},
     };
     *environment = (fz_environment){.job = getenv("SLURM_JOB_ID")};
-    const long n = first_number(counts, sizeof counts / sizeof *counts, 1,
-                                &environment->n_ranks_from);
+    const long n =
+        first_number(counts, sizeof counts / sizeof *counts, 1, &environment->n_ranks_from);
     if (n > 0) environment->n_ranks = (int)n;
     return fz_fault_set(getenv("FLORENZ_FAULT"));
 }

@@ -39,6 +39,7 @@ fz_status fz_session_start(fz_session *session, const fz_options *options)
     const int n_set = fz_session_sets(options, set);
     memset(session, 0, sizeof *session);
     FZ_TRY(fz_environment_read(&session->environment));
+    fz_environment_prepare_mpi();
     const fz_status started = fz_world_start(session->environment.n_ranks,
                                              session->environment.n_ranks_from, &session->world);
     /* Where every rank is 0 of 1, only the launcher's rank 0 says so. */
