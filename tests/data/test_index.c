@@ -397,41 +397,6 @@ static void every_failed_allocation_leaves_nothing_behind(void **state)
     assert_in_range(n_failed, 10, 150);
 }
 
-static void ten_thousand_images_are_indexed_quickly(void **state)
-{
-    fz_index *index = NULL;
-    char name[32], key[32];
-    static const char picture[2000] = "\xff\xd8\xff";
-
-    (void)state;
-    for (int s = 0; s < 10; s++) {
-        snprintf(name, sizeof name, "fast-%02d.tar", s);
-        fz_shard_writer *writer = open_shard(name);
-        for (int i = 0; i < 1000; i++) {
-            snprintf(key, sizeof key, "%06d.jpg", 1000 * s + i);
-            assert_ok(fz_shard_writer_add(writer, key, picture, sizeof picture));
-            snprintf(key, sizeof key, "%06d", 1000 * s + i);
-            add_sample_json(writer, key, i,
-                            "caption/en caption/de translate/de translate/fr translate/es "
-                            "translate/ru translate/zh");
-        }
-        close_shard(writer);
-    }
-    const double start = fz_clock_s();
-    assert_ok(fz_index_build(in_folder("fast-*.tar"), &index));
-    const double read_s = fz_clock_s() - start;
-    assert_int_equal(index->n_images, 10000);
-    assert_int_equal(index->n_classes, 7);
-    fz_index_destroy(&index);
-    assert_ok(fz_index_write(in_folder("fast-*.tar")));
-    const double again = fz_clock_s();
-    assert_ok(fz_index_build(in_folder("fast-*.tar"), &index));
-    printf("10,000 images: %.3f s from the tars, %.3f s from the caches\n", read_s,
-           fz_clock_s() - again);
-    fz_index_destroy(&index);
-    assert_true(read_s < 10.0); /* measured: 0.3 s; a sanitizer on a busy machine is slow */
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -448,7 +413,6 @@ int main(void)
         cmocka_unit_test(bad_samples_are_named),
         cmocka_unit_test(a_65th_class_is_too_many),
         cmocka_unit_test(every_failed_allocation_leaves_nothing_behind),
-        cmocka_unit_test(ten_thousand_images_are_indexed_quickly),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

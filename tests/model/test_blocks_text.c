@@ -318,16 +318,14 @@ static void the_pad_row_learns_from_the_head_alone(void **state)
     assert_int_equal(m->batch.sizes.n_dec, 14);
     const int32_t *before = m->batch.dec_ids;
     memcpy(ids, before, sizeof ids);
-    ids[2] = 1;
+    ids[2] = 0; /* the decoder's tokenizer is Gemma's: pad is 0 in both families */
     m->batch.dec_ids = ids;
     text_rank_init(&rank, m, whole(m), &fz_hooks_local);
     text_rank_run(&rank, true, false);
-    assert_true(
-        all_zero(grad_of(&rank, embed, FZ_EMBED_TABLE) + 1 * config.dec_width, config.dec_width));
+    assert_true(all_zero(grad_of(&rank, embed, FZ_EMBED_TABLE), config.dec_width));
     assert_false(all_zero(grad_of(&rank, embed, FZ_EMBED_TABLE) + ids[3] * config.dec_width,
                           config.dec_width));
-    assert_false(all_zero(grad_of(&rank, p->n_blocks - 1, FZ_HEAD_TABLE) + 1 * config.dec_width,
-                          config.dec_width));
+    assert_false(all_zero(grad_of(&rank, p->n_blocks - 1, FZ_HEAD_TABLE), config.dec_width));
     text_rank_reset(&rank);
     m->batch.dec_ids = before;
     text_model_destroy(&m);
