@@ -6,7 +6,6 @@
 
 #include "fixtures.h"
 
-#include "core/clock.h"
 #include "data/index.h"
 #include "data/index_part.h"
 
