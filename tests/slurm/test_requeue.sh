@@ -15,7 +15,10 @@ done
 dir=$(mktemp -d /tmp/fz-slurm-XXXXXX)
 finish() {
     local rc=$?
-    [ "$rc" = 0 ] || tail -n 60 "$dir"/job.log "$dir"/*.out "$dir"/cluster/*.log 2>/dev/null || true
+    if [ "$rc" != 0 ]; then
+        [ -z "${job:-}" ] || timeout 5 scontrol show job "$job" || true
+        tail -n 60 "$dir"/job.log "$dir"/*.out "$dir"/cluster/*.log 2>/dev/null || true
+    fi
     "$root/slurm/cluster.sh" stop "$dir/cluster"
     rm -rf "$dir"
 }
@@ -26,11 +29,10 @@ fail() {
     exit 1
 }
 wait_until() { # seconds what command...
-    local limit=$1 what=$2 tries=0
+    local limit=$1 what=$2 end=$((SECONDS + $1))
     shift 2
     until "$@"; do
-        tries=$((tries + 1))
-        [ "$tries" -lt $((limit * 5)) ] || fail "$what: not within $limit s"
+        [ "$SECONDS" -lt "$end" ] || fail "$what: not within $limit s"
         sleep 0.2
     done
 }
@@ -45,6 +47,13 @@ job_is() { # state
 }
 job_ended() {
     case "$(job_state)" in PENDING | RUNNING | COMPLETING) return 1 ;; esac
+}
+# Slurm holds a requeued job back for two minutes, from the moment its nodes are clean.
+job_restarted() {
+    [ "$(job_state)" = PENDING ] || return 0
+    scontrol update JobId="$job" StartTime=now
+    sleep 2
+    return 1
 }
 # One line a step: number and bits.
 series() { # run
@@ -78,9 +87,8 @@ grep -q 'saved and stopped (75)' "$dir/job.log" || fail "the ranks did not leave
 echo "node n2 leaves; the job goes on with 2 ranks on n1"
 scontrol update NodeName=n2 State=DRAIN Reason=test
 scontrol update JobId="$job" NumNodes=1 NumTasks=2
-# Slurm holds a requeued job back for two minutes; nodes refuse one in the second it was ended in.
-sleep 3
-scontrol update JobId="$job" StartTime=now
+sleep 3 # nodes refuse a job in the second that it was ended in
+wait_until 60 "the second start" job_restarted
 wait_until 120 "the end of the job" job_ended
 job_is COMPLETED || fail "the job ended as $(job_state)"
 grep -q 'start 1: 2 ranks on n1' "$dir/job.log" || fail "the second start had not 2 ranks on n1"
