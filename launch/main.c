@@ -21,8 +21,10 @@ static const struct {
     {"train", "train or continue; under mpirun, srun or alone", fz_cmd_train, true},
     {"eval", "held-out loss by task and language, from the newest checkpoint", fz_cmd_eval, true},
     {"generate", "captions of held-out images beside their pictures", fz_cmd_generate, true},
-    {"plan", "parameters, bytes, FLOPs and bubble of a layout, without running it", fz_cmd_plan, false},
-    {"data", "synth | build | index | check: make, build, index and check training data", fz_cmd_data, false},
+    {"plan", "parameters, bytes, FLOPs and bubble of a layout, without running it", fz_cmd_plan,
+     false},
+    {"data", "synth | build | index | check: make, build, index and check training data",
+     fz_cmd_data, false},
     {"bench", "speed of the step and of its operations on this machine", bench, true},
 };
 

@@ -135,8 +135,9 @@ static fz_status one_step(fz_run *run, fz_status *pending, uint8_t *stop)
 
     fz_fault_now(FZ_FAULT_KILL_STEP);
     const fz_status status = fz_trainer_step(run->session.trainer, &batch, &result);
+    if (status == FZ_ERR_FORMAT) return status; /* a sum over all is not finite: so say all ranks */
     if (status != FZ_OK) {
-        /* In the step the ranks do not agree on anything: whoever fails ends the job. */
+        /* In the step the ranks do not agree on anything else: whoever fails ends the job. */
         fz_log(FZ_LOG_ERROR, "step %lld: %s", (long long)run->step + 1, fz_last_error()->text);
         fz_world_abort(fz_exit_code(status, run->session.can_continue));
     }

@@ -16,9 +16,9 @@
 #include "parallel/tensor_parallel.h"
 
 struct fz_trainer {
-    const fz_plan *plan;  /* borrowed */
-    const fz_mesh *mesh;  /* borrowed */
-    const fz_ops *ops;    /* borrowed */
+    const fz_plan *plan; /* borrowed */
+    const fz_mesh *mesh; /* borrowed */
+    const fz_ops *ops;   /* borrowed */
     fz_rank_plan rp;
     fz_rank_memory memory;
     fz_tensor_parallel tensor;
@@ -53,14 +53,13 @@ static fz_status create_local(fz_trainer *t)
 
     FZ_TRY(fz_plan_rank(plan, fz_mesh_rank(mesh->shape, mesh->me), &t->rp));
     FZ_TRY(fz_rank_memory_create(plan, &t->rp, &t->memory));
-    FZ_TRY(fz_tensor_parallel_init(&t->tensor, mesh->tensor, plan->layout.n_shards,
-                                   t->memory.comm));
+    FZ_TRY(
+        fz_tensor_parallel_init(&t->tensor, mesh->tensor, plan->layout.n_shards, t->memory.comm));
     FZ_TRY(fz_pipeline_init(&t->pipeline, plan, &t->rp, &t->memory, mesh->pipeline));
     FZ_TRY(fz_data_parallel_init(&t->data, plan, &t->rp, &t->memory, mesh->data, t->ops));
     FZ_TRY(fz_state_create(plan, &t->rp, &t->memory, &t->state));
     FZ_TRY(FZ_NEW(&t->list, 2 * t->rp.n_micro));
-    fz_schedule_list(plan->layout.schedule, t->rp.coord.pp, plan->n_stages, t->rp.n_micro,
-                     t->list);
+    fz_schedule_list(plan->layout.schedule, t->rp.coord.pp, plan->n_stages, t->rp.n_micro, t->list);
     fill_exec(t);
     return FZ_OK;
 }
@@ -172,8 +171,7 @@ static void check_batch(const fz_trainer *t, const fz_microbatch *micro, int64_t
         FZ_ASSERT(sizes->n_samples <= most.n_samples);
         FZ_ASSERT(sizes->n_local_images <= most.n_local_images);
         FZ_ASSERT(sizes->n_enc <= most.n_enc && sizes->n_dec <= most.n_dec);
-        FZ_ASSERT(sizes->max_enc_len <= most.max_enc_len &&
-                  sizes->max_dec_len <= most.max_dec_len);
+        FZ_ASSERT(sizes->max_enc_len <= most.max_enc_len && sizes->max_dec_len <= most.max_dec_len);
         FZ_ASSERT(t->rp.first_block > 0 || sizes->n_local_images == 0 || micro[m].pixels);
     }
 }
@@ -245,14 +243,14 @@ static fz_status update(fz_trainer *t, const float *grads, double norm, fz_step_
     const long long step = (long long)t->step + 1;
 
     result->grad_norm = (float)norm;
-    FZ_CHECK(isfinite(result->loss), FZ_ERR_FORMAT, "step %lld: loss is not finite", step);
-    FZ_CHECK(isfinite(result->grad_norm), FZ_ERR_FORMAT, "step %lld: gradient norm is not finite",
-             step);
+    FZ_CHECK(isfinite(result->loss), FZ_ERR_FORMAT,
+             "step %lld: loss is not finite; lower optimizer.lr or warm up longer", step);
+    FZ_CHECK(isfinite(result->grad_norm), FZ_ERR_FORMAT,
+             "step %lld: gradient norm is not finite; lower optimizer.lr or warm up longer", step);
     result->lr = (float)fz_learning_rate(train, t->step);
     fz_span_begin("optimizer.adamw", FZ_SHARE_OPTIM);
-    const fz_status status =
-        fz_optimizer_update(t->plan, &t->memory, t->ops, grads, t->step, result->lr,
-                            fz_clip_factor(train, norm));
+    const fz_status status = fz_optimizer_update(t->plan, &t->memory, t->ops, grads, t->step,
+                                                 result->lr, fz_clip_factor(train, norm));
     fz_span_end();
     FZ_TRY(status);
     result->step = ++t->step;

@@ -208,6 +208,9 @@ florenz=$dir/alone
 expect 'every rank is 0 of 1' 1 64 'every rank is 0 of 1: SLURM_NTASKS says 4 processes, MPI says 1; start with' train "$base"
 florenz=$real
 
+expect 'a loss that is not finite' 2 65 'step [0-9]+: (loss|gradient norm) is not finite; lower optimizer.lr' \
+    train "$base" --set "run.dir=$dir/nan" --set optimizer.lr=1000 --set optimizer.warmup=0 --set train.steps=30
+
 # ---- a run that is there ----
 run_well 2 "$dir/out" train "$base"
 good=$dir/run
