@@ -84,17 +84,16 @@ LIST
     [ -n "$missing" ] || return 0
     if fz_can_install; then
         echo "setup: installing$missing"
-        apt-get update -qq >/dev/null 2>&1 || true
+        local log=/tmp/florenz-setup.$$.log package
+        export DEBIAN_FRONTEND=noninteractive
+        fz_quietly 'setup (package lists)' "$log" apt-get update -qq || true
         # shellcheck disable=SC2086
-        if ! DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-            $missing >/tmp/florenz-setup.$$.log 2>&1; then
+        if ! fz_quietly setup "$log" apt-get install -y -qq --no-install-recommends $missing; then
             # One optional package that a distribution lacks must not stop the others.
-            local package
             for package in $missing; do
                 echo "setup: installing $package"
-                DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-                    "$package" >>/tmp/florenz-setup.$$.log 2>&1 ||
-                    echo "setup: $package is not to be had (log: /tmp/florenz-setup.$$.log)"
+                fz_quietly setup "$log" apt-get install -y -qq --no-install-recommends "$package" ||
+                    echo "setup: $package is not to be had"
             done
         fi
         lacking=''
