@@ -267,5 +267,15 @@ FLORENZ_FAULT=write:2 expect 'disk full at the same step again' 2 71 '.*the same
 run_well 2 "$dir/out" train "$base" --set train.steps=6 --set "run.dir=$dir/full"
 [ "$(series "$dir/full" | cut -d' ' -f1 | xargs)" = '1 2 3 4 5 6' ] || fail "the full disk left a gap"
 
+# A disk that is really full, where one can be made: the first checkpoint fits, the second does not.
+mkdir "$dir/small"
+if mount -t tmpfs -o size=30m none "$dir/small" 2>/dev/null; then
+    cleanups+=("umount $dir/small")
+    for code in 75 71; do
+        expect "a full disk, $code" 2 $code 'write .*/small/run/checkpoints/.*: No space left on device' \
+            train "$base" --set "run.dir=$dir/small/run" --set checkpoint.every=2
+    done
+fi
+
 echo "$n cases, $n_bad bad"
 [ "$n_bad" = 0 ] && [ "$n" -ge 40 ] || [ -n "$only" ]
