@@ -155,11 +155,21 @@ fz_status fz_sub_norm(const fz_exec *x, const fz_block *block, const fz_sub_shap
                                      FZ_SUB_NORM_EPS, x->queue);
 }
 
-fz_status fz_sub_rows(const fz_exec *x, const fz_sub_shape *p, float *rows, const float *y,
-                      int64_t n)
+fz_status fz_sub_split(const fz_exec *x, const fz_sub_shape *p, float *rows, const float *tokens,
+                       int64_t width, int64_t n)
 {
-    if (p->is_channel) return FZ_OK; /* rows is y */
-    return x->ops->window_split(rows, y, n, p->side, p->side, p->C, FZ_SUB_WINDOW, x->queue);
+    if (p->is_channel) return FZ_OK;
+    return x->ops->window_split(rows, tokens, n, p->side, p->side, width, FZ_SUB_WINDOW, x->queue);
+}
+
+fz_status fz_sub_merge(const fz_exec *x, const fz_sub_shape *p, float *tokens, const float **rows_p,
+                       int64_t width, int64_t n)
+{
+    if (p->is_channel) return FZ_OK;
+    FZ_TRY(
+        x->ops->window_merge(tokens, *rows_p, n, p->side, p->side, width, FZ_SUB_WINDOW, x->queue));
+    *rows_p = tokens;
+    return FZ_OK;
 }
 
 /* ---- forward ---- */
@@ -168,8 +178,7 @@ typedef struct forward_memory {
     fz_sub_saved *record; /* NULL where nothing is kept */
     fz_sub_saved saved;   /* for all local images if kept, else for one piece */
     float *out;           /* (n_images, T, C) */
-    float *a, *b;         /* (piece, T, C) */
-    float *rows;          /* (piece, rows, C); b itself where rows are tokens */
+    float *a, *b, *c;     /* (piece, T, C); c: spatial only */
     float *g;             /* (piece, T, 4C) */
     fz_sub_attention attention;
 } forward_memory;
@@ -198,7 +207,7 @@ static forward_memory take_forward(const fz_block *block, const fz_sub_shape *p,
     m.out = fz_arena_floats(save, p->n_images * p->T * p->C);
     m.a = fz_arena_floats(work, p->piece * p->T * p->C);
     m.b = fz_arena_floats(work, p->piece * p->T * p->C);
-    m.rows = p->is_channel ? m.b : fz_arena_floats(work, p->piece * p->rows * p->C);
+    if (!p->is_channel) m.c = fz_arena_floats(work, p->piece * p->T * p->C);
     m.g = fz_arena_floats(work, p->piece * p->T * 4 * p->C);
     m.attention = fz_sub_attention_take(p, work);
     return m;
@@ -208,19 +217,19 @@ static forward_memory take_forward(const fz_block *block, const fz_sub_shape *p,
 static fz_status attention_half(const fz_block *block, const fz_exec *x, const fz_sub_shape *p,
                                 const forward_memory *m, const fz_sub_saved *s, fz_piece piece)
 {
-    const int64_t n = piece.n, N = n * p->rows, C = p->C;
+    const int64_t n = piece.n, N = n * p->T, R = n * p->rows, C = p->C;
     const fz_dropout drop = fz_sub_drop_path(x, block, 0);
+    float *qkv = p->is_channel ? s->qkv : m->g;
+    const float *o = s->o;
 
     FZ_TRY(fz_sub_depthwise(x, block, p, m->a, s->in, FZ_SUB_DW1_W, n));
     FZ_TRY(fz_sub_norm(x, block, p, m->b, s->mean1, s->rstd1, m->a, FZ_SUB_NORM1_W, n));
-    FZ_TRY(fz_sub_rows(x, p, m->rows, m->b, n));
-    FZ_TRY(fz_dense_forward(x, s->qkv, m->rows, fz_weight(block, x, FZ_SUB_QKV_W), N, C, 3 * C));
-    FZ_TRY(x->ops->bias_add(s->qkv, fz_weight(block, x, FZ_SUB_QKV_B), N, 3 * C, 3 * C, x->queue));
+    FZ_TRY(fz_dense_forward(x, qkv, m->b, fz_weight(block, x, FZ_SUB_QKV_W), N, C, 3 * C));
+    FZ_TRY(fz_sub_split(x, p, s->qkv, qkv, 3 * C, n));
+    FZ_TRY(x->ops->bias_add(s->qkv, fz_weight(block, x, FZ_SUB_QKV_B), R, 3 * C, 3 * C, x->queue));
     FZ_TRY(fz_sub_attention_forward(x, p, &m->attention, s, n));
-    FZ_TRY(fz_dense_forward(x, m->rows, s->o, fz_weight(block, x, FZ_SUB_PROJ_W), N, C, C));
-    if (!p->is_channel)
-        FZ_TRY(
-            x->ops->window_merge(m->b, m->rows, n, p->side, p->side, C, FZ_SUB_WINDOW, x->queue));
+    FZ_TRY(fz_sub_merge(x, p, m->c, &o, C, n));
+    FZ_TRY(fz_dense_forward(x, m->b, o, fz_weight(block, x, FZ_SUB_PROJ_W), N, C, C));
     return x->ops->drop_path_residual(s->x2, m->a, m->b, fz_weight(block, x, FZ_SUB_PROJ_B), n,
                                       p->T, C, fz_piece_samples(x, piece), &drop, x->queue);
 }
@@ -281,7 +290,9 @@ static void count_bytes(const fz_block *block, const fz_program *program, const 
     *bytes = (fz_block_bytes){.save = save.used, .keep = keep.used, .work = work.peak};
 }
 
-/* model.md 9; backward of attention: two products for each of the forward's, none formed again. */
+/* model.md 9, but products of the attention's weights over tokens, not over padded windows
+ * (docs/design/0004-padding-is-not-multiplied.md); backward of attention: two products for each of
+ * the forward's, none formed again. */
 static void count_flops(const fz_block *block, const fz_program *program, const fz_sizes *sizes,
                         fz_shards shards, fz_flops *flops)
 {
@@ -292,8 +303,8 @@ static void count_flops(const fz_block *block, const fz_program *program, const 
     const struct {
         int use;
         double flops;
-    } products[] = {{FZ_SUB_DW1_W, depthwise},        {FZ_SUB_QKV_W, 6.0 * C * C * R},
-                    {FZ_SUB_PROJ_W, 2.0 * C * C * R}, {FZ_SUB_DW2_W, depthwise},
+    } products[] = {{FZ_SUB_DW1_W, depthwise},        {FZ_SUB_QKV_W, 6.0 * C * C * N},
+                    {FZ_SUB_PROJ_W, 2.0 * C * C * N}, {FZ_SUB_DW2_W, depthwise},
                     {FZ_SUB_FC1_W, 8.0 * C * C * N},  {FZ_SUB_FC2_W, 8.0 * C * C * N}};
 
     *flops = (fz_flops){.forward = attention};

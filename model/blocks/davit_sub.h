@@ -53,7 +53,7 @@ typedef struct fz_sub_kept {
     float *d1, *d3;   /* of x1, x3 (T, C)                              */
     float *dy1, *dy2; /* of the norms' outputs (T, C)                  */
     float *dqkv;      /* (rows, 3C)                                    */
-    float *dp;        /* of the projection's output (rows, C)          */
+    float *dp;        /* of the projection's output (T, C)             */
     float *dh;        /* of h (T, 4C)                                  */
     float *df;        /* of the FFN's output (T, C)                    */
 } fz_sub_kept;
@@ -81,9 +81,13 @@ fz_status fz_sub_depthwise(const fz_exec *x, const fz_block *block, const fz_sub
 /* y = LN(in) over n images. */
 fz_status fz_sub_norm(const fz_exec *x, const fz_block *block, const fz_sub_shape *p, float *y,
                       float *mean, float *rstd, const float *in, int use_w, int64_t n);
-/* LN1's output as rows of attention: windows, or y itself. */
-fz_status fz_sub_rows(const fz_exec *x, const fz_sub_shape *p, float *rows, const float *y,
-                      int64_t n);
+/* Tokens of n images to rows of attention, zeros where a window is padded. Nothing is done where
+ * rows are tokens: the caller has put them there. */
+fz_status fz_sub_split(const fz_exec *x, const fz_sub_shape *p, float *rows, const float *tokens,
+                       int64_t width, int64_t n);
+/* Rows of attention to tokens; *rows_p then points to tokens. Where they are the same, it stays. */
+fz_status fz_sub_merge(const fz_exec *x, const fz_sub_shape *p, float *tokens, const float **rows_p,
+                       int64_t width, int64_t n);
 
 /* Backward passes and their memory, for davit_sub.c's table and count of bytes. */
 void fz_sub_count_backward_input(const fz_block *block, const fz_sub_shape *p, fz_arena *keep,

@@ -10,7 +10,7 @@ fz_sub_kept fz_sub_kept_at(const fz_sub_kept *kept, const fz_sub_shape *p, int64
                          .dy1 = kept->dy1 + tokens,
                          .dy2 = kept->dy2 + tokens,
                          .dqkv = kept->dqkv + 3 * rows,
-                         .dp = kept->dp + rows,
+                         .dp = kept->dp + tokens,
                          .dh = kept->dh + 4 * tokens,
                          .df = kept->df + tokens};
 }
@@ -22,6 +22,7 @@ typedef struct input_memory {
     fz_sub_kept kept;    /* for all local images if so, else for one piece */
     float *a, *b;        /* (piece, T, C) */
     float *rows;         /* (piece, rows, C); b itself where rows are tokens */
+    float *dqkv;         /* (piece, T, 3C); spatial only */
     fz_sub_attention attention;
 } input_memory;
 
@@ -38,12 +39,13 @@ static input_memory take_input(const fz_block *block, const fz_sub_shape *p, fz_
     m.kept.dy1 = fz_arena_floats(hold, n * p->T * p->C);
     m.kept.dy2 = fz_arena_floats(hold, n * p->T * p->C);
     m.kept.dqkv = fz_arena_floats(hold, n * p->rows * 3 * p->C);
-    m.kept.dp = fz_arena_floats(hold, n * p->rows * p->C);
+    m.kept.dp = fz_arena_floats(hold, n * p->T * p->C);
     m.kept.dh = fz_arena_floats(hold, n * p->T * 4 * p->C);
     m.kept.df = fz_arena_floats(hold, n * p->T * p->C);
     m.a = fz_arena_floats(work, p->piece * p->T * p->C);
     m.b = fz_arena_floats(work, p->piece * p->T * p->C);
     m.rows = p->is_channel ? m.b : fz_arena_floats(work, p->piece * p->rows * p->C);
+    if (!p->is_channel) m.dqkv = fz_arena_floats(work, p->piece * p->T * 3 * p->C);
     m.attention = fz_sub_attention_take(p, work);
     return m;
 }
@@ -83,18 +85,17 @@ static fz_status attention_half(const fz_block *block, const fz_exec *x, const f
                                 const input_memory *m, const fz_sub_saved *s, const fz_sub_kept *k,
                                 float *dx, fz_piece piece)
 {
-    const int64_t n = piece.n, N = n * p->T, R = n * p->rows, C = p->C;
+    const int64_t n = piece.n, N = n * p->T, C = p->C;
     const fz_dropout drop = fz_sub_drop_path(x, block, 0);
-    float *dr = p->is_channel ? k->dp : m->b;
+    const float *dqkv = k->dqkv;
 
-    FZ_TRY(x->ops->drop_path(dr, dx, n, p->T, C, fz_piece_samples(x, piece), &drop, x->queue));
-    FZ_TRY(fz_sub_rows(x, p, k->dp, dr, n)); /* the transpose of merging and cropping */
-    FZ_TRY(fz_dense_backward_input(x, m->rows, k->dp, fz_weight(block, x, FZ_SUB_PROJ_W), R, C, C));
+    FZ_TRY(x->ops->drop_path(k->dp, dx, n, p->T, C, fz_piece_samples(x, piece), &drop, x->queue));
+    FZ_TRY(fz_dense_backward_input(x, m->b, k->dp, fz_weight(block, x, FZ_SUB_PROJ_W), N, C, C));
+    FZ_TRY(fz_sub_split(x, p, m->rows, m->b, C, n)); /* the transpose of merging */
     FZ_TRY(fz_sub_attention_backward(x, p, &m->attention, s, m->rows, k->dqkv, n));
-    float *dy = p->is_channel ? k->dy1 : m->rows;
-    FZ_TRY(fz_dense_backward_input(x, dy, k->dqkv, fz_weight(block, x, FZ_SUB_QKV_W), R, C, 3 * C));
-    if (!p->is_channel)
-        FZ_TRY(x->ops->window_merge(k->dy1, dy, n, p->side, p->side, C, FZ_SUB_WINDOW, x->queue));
+    FZ_TRY(fz_sub_merge(x, p, m->dqkv, &dqkv, 3 * C, n));
+    FZ_TRY(
+        fz_dense_backward_input(x, k->dy1, dqkv, fz_weight(block, x, FZ_SUB_QKV_W), N, C, 3 * C));
     FZ_TRY(fz_sub_depthwise(x, block, p, m->a, s->in, FZ_SUB_DW1_W, n));
     FZ_TRY(x->ops->layernorm_backward_input(k->d1, k->dy1, m->a, s->mean1, s->rstd1,
                                             fz_weight(block, x, FZ_SUB_NORM1_W), N, C, x->queue));
@@ -139,7 +140,6 @@ typedef struct weight_pass {
     fz_sub_shape p;
     fz_leaves leaves;
     float *a, *b; /* (piece, T, C) */
-    float *rows;  /* (piece, rows, C); b itself where rows are tokens */
     float *g;     /* (piece, T, 4C) */
 } weight_pass;
 
@@ -151,7 +151,6 @@ static weight_pass take_weight(const fz_block *block, const fz_program *program,
     fz_leaves_take(&m.leaves, program, block, n_local_shards, group_bound, GROUPS, work);
     m.a = fz_arena_floats(work, p->piece * p->T * p->C);
     m.b = fz_arena_floats(work, p->piece * p->T * p->C);
-    m.rows = p->is_channel ? m.b : fz_arena_floats(work, p->piece * p->rows * p->C);
     m.g = fz_arena_floats(work, p->piece * p->T * 4 * p->C);
     return m;
 }
@@ -212,20 +211,25 @@ static fz_status form_qkv(void *context, fz_piece piece, const fz_leaf *leaf)
     FZ_TRY(fz_sub_norm(x, pass->block, p, pass->b, s.mean1, s.rstd1, pass->a, FZ_SUB_NORM1_W,
                        piece.n));
     FZ_TRY(norm_leaves(pass, leaf, FZ_SUB_NORM1_W, k.dy1, pass->a, s.mean1, s.rstd1, piece.n));
-    FZ_TRY(fz_sub_rows(x, p, pass->rows, pass->b, piece.n));
-    return dense_leaves(pass, leaf, FZ_SUB_QKV_W, k.dqkv, pass->rows, piece.n * p->rows, p->C,
-                        3 * p->C);
+    const float *dqkv = k.dqkv;
+    FZ_TRY(fz_sub_merge(x, p, pass->g, &dqkv, 3 * p->C, piece.n));
+    FZ_TRY(fz_dense_backward_weight(x, fz_leaf_at(leaf, FZ_SUB_QKV_W), dqkv, pass->b,
+                                    piece.n * p->T, p->C, 3 * p->C));
+    /* Padding has a bias like everything else. */
+    return x->ops->column_sums(fz_leaf_at(leaf, FZ_SUB_QKV_B), k.dqkv, piece.n * p->rows, 3 * p->C,
+                               x->queue);
 }
 
-/* Padded rows of dp are zero, so they add nothing to either sum. */
 static fz_status form_proj(void *context, fz_piece piece, const fz_leaf *leaf)
 {
     const weight_pass *pass = context;
     const fz_sub_shape *p = &pass->p;
     const fz_sub_saved s = fz_sub_saved_at(pass->x->saved, p, piece.first, piece.first);
     const fz_sub_kept k = fz_sub_kept_at(pass->x->kept, p, piece.first);
+    const float *o = s.o;
 
-    return dense_leaves(pass, leaf, FZ_SUB_PROJ_W, k.dp, s.o, piece.n * p->rows, p->C, p->C);
+    FZ_TRY(fz_sub_merge(pass->x, p, pass->b, &o, p->C, piece.n));
+    return dense_leaves(pass, leaf, FZ_SUB_PROJ_W, k.dp, o, piece.n * p->T, p->C, p->C);
 }
 
 static fz_status form_dw2(void *context, fz_piece piece, const fz_leaf *leaf)

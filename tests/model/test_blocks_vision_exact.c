@@ -342,15 +342,16 @@ static void a_shard_pays_for_its_own_images_only(void **state)
     fz_program_destroy(&program);
 }
 
-/* model.md 9: GFLOP of the tower per image. */
+/* model.md 9: GFLOP of the tower per image; at 224 pixels without the padded rows of qkv and
+ * projection, 8 C^2 (N' - N) a block. At the other two nothing is padded. */
 static void flops_are_the_published_ones(void **state)
 {
     static const struct {
         const char *variant;
         int64_t side;
         double gflop;
-    } rows[] = {{"0.4b", 224, 41.8},  {"0.4b", 384, 94.9},  {"0.4b", 768, 379.8},
-                {"1.0b", 224, 162.1}, {"1.0b", 384, 372.0}, {"1.0b", 768, 1488.0}};
+    } rows[] = {{"0.4b", 224, 41.8 - 8.30},   {"0.4b", 384, 94.9},  {"0.4b", 768, 379.8},
+                {"1.0b", 224, 162.1 - 33.19}, {"1.0b", 384, 372.0}, {"1.0b", 768, 1488.0}};
     const fz_shards one = {.n = 1, .first = 0, .count = 1};
     const fz_sizes sizes = {.n_samples = 1, .n_local_images = 1};
     (void)state;
