@@ -1,4 +1,6 @@
 # Of data/synth* and data/tokenizer*.
-foreach(name grammar tokenizer synth)
+foreach(name grammar tokenizer)
   fz_test(data/test_${name} LIBS fz_data)
 endforeach()
+# Trains SentencePiece models several times: minutes under a sanitizer.
+fz_test(data/test_synth LIBS fz_data LABELS slow)
