@@ -192,7 +192,7 @@ static void print_config(FILE *file, const fz_synth_config *config, const fz_syn
             "  loss_batch: 32\n"
             "  micro_batch: 8\n"
             "optimizer:\n"
-            "  lr: 1.0e-3\n"
+            "  lr: 3.0e-3\n"
             "  warmup: 30\n"
             "checkpoint:\n"
             "  every: 100\n"
