@@ -1,12 +1,5 @@
 /* The program: parameter counts to the last digit, cuts, live streams, freezing, initial values. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
+#include "tests/support/unit.h"
 
 #include "model/program.h"
 
@@ -230,6 +223,19 @@ static void decay_mask_follows_the_setting(void **state)
             assert_false(p->params[i].decay);
         if (strstr(name, "gate") || strstr(name, "input_layernorm")) assert_true(p->params[i].decay);
     }
+    fz_program_destroy(&p);
+
+    fz_model_config config;
+    assert_ok(fz_model_variant("tiny-gemma", &config));
+    config.decay = FZ_DECAY_MATRICES;
+    assert_ok(fz_program_create(&config, 4, &p));
+    for (int i = 0; i < p->n_params; i++)
+        assert_int_equal(p->params[i].decay, p->params[i].ndim >= 2);
+    fz_program_destroy(&p);
+    config.decay = FZ_DECAY_ALL;
+    assert_ok(fz_program_create(&config, 4, &p));
+    for (int i = 0; i < p->n_params; i++)
+        assert_true(p->params[i].decay);
     fz_program_destroy(&p);
 }
 

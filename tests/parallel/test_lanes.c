@@ -27,6 +27,17 @@ static void lanes_and_micro_batches_tile_for_every_number_of_ranks(void **state)
             }
 }
 
+/* Any tiling would do for one run; these cuts are what a checkpoint's next run relies on. */
+static void lanes_and_ranks_begin_where_the_design_says(void **state)
+{
+    static const int64_t micro[] = {0, 1, 2, 3, 5}, rank[] = {0, 2, 5, 8};
+    (void)state;
+    for (int64_t k = 0; k <= 4; k++)
+        assert_int_equal(fz_lane_first_micro(5, 4, k), micro[k]);
+    for (int64_t r = 0; r <= 3; r++)
+        assert_int_equal(fz_rank_first_lane(8, 3, r), rank[r]);
+}
+
 static void roots_tile_the_lanes_and_few_buffers_serve(void **state)
 {
     (void)state;
@@ -141,6 +152,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lanes_and_micro_batches_tile_for_every_number_of_ranks),
+        cmocka_unit_test(lanes_and_ranks_begin_where_the_design_says),
         cmocka_unit_test(roots_tile_the_lanes_and_few_buffers_serve),
         cmocka_unit_test(a_stack_adds_every_lane_once_and_reuses_buffers),
         cmocka_unit_test(cuts_are_as_good_as_trying_all),
