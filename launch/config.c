@@ -107,7 +107,7 @@ static const pair sizes[] = {
     PAIR(cross_every),   PAIR(max_prompt),     PAIR(max_output),
 };
 static const pair rates[] = {
-    PAIR(drop_path),     PAIR(query_scalar), PAIR(attn_softcap), PAIR(final_softcap),
+    PAIR(drop_path),     PAIR(init_std),     PAIR(query_scalar), PAIR(attn_softcap), PAIR(final_softcap),
     PAIR(rope_theta),    PAIR(dropout),      PAIR(attn_dropout), PAIR(act_dropout),
 };
 #define COUNT(array) (sizeof(array) / sizeof *(array))

@@ -28,7 +28,7 @@ typedef struct fz_config {
         char variant[FZ_TEXT_BYTES];
         int64_t image_size;
         fz_text_list vision_dims, vision_depths;
-        double drop_path;
+        double drop_path, init_std;
         int64_t enc_layers, enc_width, enc_heads, enc_ffn, enc_positions, enc_vocab;
         int family; /* auto, then fz_decoder_family */
         int64_t dec_layers, dec_width, dec_heads, dec_kv_heads, dec_head_dim, dec_ffn;

@@ -38,6 +38,7 @@ static const fz_setting rows[] = {
         "side of the square the encoder sees, pixels"),
     LIST("model.vision_dims", model.vision_dims, "auto", NEVER, "channels of the 4 stages"),
     LIST("model.vision_depths", model.vision_depths, "auto", NEVER, "blocks of the 4 stages"),
+    RATE(init_std, 1, FREE, "of a new run's normal initial values; small widths like more than 0.02"),
     RATE(drop_path, 1, ANNOUNCED, "rate of the last vision sub-block"),
     SIZE(enc_layers, 1, 1024, "encoder layers"),
     SIZE(enc_width, 1, 1 << 20, "encoder width"),

@@ -31,6 +31,7 @@ typedef struct fz_model_config {
     double rope_theta;
     int64_t cross_every; /* Gemma: layers l with l mod cross_every == 0 have cross-attention */
     double dropout, attn_dropout, act_dropout; /* BART parts, encoder and decoder */
+    double init_std; /* of every normal initial value (model.md 12: 0.02) */
     /* text limits, tokens per sample */
     int64_t max_prompt, max_output; /* prompt ids with <s> </s>; labels with bos eos */
     /* freezing */

@@ -93,7 +93,7 @@ static fz_param *add(builder *b, const char *name, int64_t rows, int64_t cols, f
     param->cut = cut;
     param->replicas = 1;
     param->init = init;
-    param->std = 0.02f; /* every normal of model.md 12 */
+    param->std = (float)p->config.init_std;
     param->by_images = b->block->writes == FZ_STREAM_VISION;
     param->decay = true;
     use(b, p->n_params++);

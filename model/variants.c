@@ -10,7 +10,7 @@
                  .enc_positions = 1026
 #define ENC_LARGE .enc_layers = 12, .enc_width = 1024, .enc_heads = 16, .enc_ffn = 4096, \
                   .enc_positions = 4098
-#define DROPOUT .dropout = 0.1, .attn_dropout = 0.1, .act_dropout = 0.1
+#define DROPOUT .init_std = 0.02, .dropout = 0.1, .attn_dropout = 0.1, .act_dropout = 0.1
 #define GEMMA .family = FZ_DECODER_GEMMA, .query_scalar = 256, .attn_softcap = 50, \
               .final_softcap = 30, .sliding_window = 4096, .rope_theta = 10000, .cross_every = 1
 #define COMMON DROPOUT, .max_prompt = 128, .max_output = 128, .freeze_recipe = true, \
@@ -163,6 +163,8 @@ static fz_status check_rates(const fz_model_config *c)
     for (size_t i = 0; i < sizeof rates / sizeof rates[0]; i++)
         REQUIRE(rates[i].rate >= 0 && rates[i].rate < 1, "model.%s: %g; use 0 <= rate < 1",
                 rates[i].key, rates[i].rate);
+    REQUIRE(c->init_std > 0 && c->init_std <= 1, "model.init_std: %g; use 0 < std <= 1",
+            c->init_std);
     return FZ_OK;
 }
 
