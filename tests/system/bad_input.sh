@@ -8,41 +8,57 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh" "$1"
 only=${2:-}
 data=$dir/data base=$data/base.yaml
-n=0 n_bad=0
+n=0 n_bad=0 pids=()
 
-# ranks code words... -- what the error line must match -- florenz's arguments
-expect() { # name ranks code regex argument...
-    local name=$1 ranks=$2 code=$3 regex=$4 why='' text lines
-    shift 4
-    case $name in *"$only"*) ;; *) return 0 ;; esac
-    n=$((n + 1))
-    run "$ranks" "$dir/out" "$@"
-    lines=$(grep -c 'florenz: error:' "$dir/out" || true)
-    text=$(grep 'florenz: error:' "$dir/out" || true)
+# One case, told only where it fails.
+check() { # number name ranks code regex argument...
+    local out=$dir/out.$1 name=$2 ranks=$3 code=$4 regex=$5 why='' text lines
+    shift 5
+    run "$ranks" "$out" "$@"
+    lines=$(grep -c 'florenz: error:' "$out" || true)
+    text=$(grep 'florenz: error:' "$out" || true)
     [ "$lines" = 1 ] || why="$lines error lines"
     grep -Eq "^florenz: error: (rank [0-9]+: )?([^ ]*/)?$regex" <<<"$text" || why="$why; the error is not '$regex'"
     [ "$rc" = "$code" ] || why="$why; exit code $rc, not $code"
     if [ -n "$why" ]; then
-        n_bad=$((n_bad + 1))
-        echo "FAILED $name (florenz $*): ${why#; }" >&2
-        sed 's/^/    | /' "$dir/out" | grep -v -e '----' -e 'Primary job' -e 'a non-zero exit' -e 'mpirun detected' -e 'the job to be' -e 'Process name' | head -n 30 >&2
+        echo "FAILED $name (florenz $*): ${why#; }"
+        grep -v -e '----' -e '^$' -e 'Primary job' -e 'a non-zero exit' -e 'mpirun detected' -e 'the job to be' \
+            -e 'Process name' "$out" | sed 's/^/    | /' | head -n 30
     elif [ -n "$only" ]; then
         printf '%s\n    %s\n' "$name" "$text"
     fi
 }
+# Cases run four at a time: most of their time mpirun waits before it kills ranks that are gone.
+expect() { # name ranks code regex argument...
+    case $1 in *"$only"*) ;; *) return 0 ;; esac
+    n=$((n + 1))
+    check $n "$@" >"$dir/told.$n" &
+    pids+=($!)
+    [ ${#pids[@]} -lt 4 ] || settle 1
+}
+# Waits for the first so many cases that run; without a number for all.
+settle() { # [number]
+    local k=${1:-${#pids[@]}}
+    [ "$k" = 0 ] || wait "${pids[@]:0:$k}" || true
+    pids=("${pids[@]:$k}")
+}
 # A config that differs from the good one by a sed expression.
 config() { # name ranks regex expression argument...
-    local name=$1 ranks=$2 regex=$3 expression=$4
+    local name=$1 ranks=$2 regex=$3 expression=$4 file
     shift 4
-    sed -E "$expression" "$base" >"$data/bad.yaml"
-    ! cmp -s "$base" "$data/bad.yaml" || fail "$name: the expression changes nothing"
-    expect "$name" "$ranks" 64 "$regex" train "$data/bad.yaml" "$@"
+    file=$dir/config.$((n + 1))/bad.yaml
+    mkdir -p "${file%/*}"
+    sed -E "$expression" "$base" >"$file"
+    ! cmp -s "$base" "$file" || fail "$name: the expression changes nothing"
+    sed -i "s|^  dir: .*|  dir: $dir/run.$((n + 1))|" "$file"
+    expect "$name" "$ranks" 64 "$regex" train "$file" "$@"
 }
 # Training on one shard made for the case.
 shard() { # name ranks regex file argument...
     local name=$1 ranks=$2 regex=$3 file=$4
     shift 4
-    expect "$name" "$ranks" 65 "$regex" train "$base" --set "data.train=$file" "$@"
+    expect "$name" "$ranks" 65 "$regex" train "$base" --set "run.dir=$dir/run.$((n + 1))" \
+        --set "data.train=$file" "$@"
 }
 # A tar of one picture whose JSON went through sed.
 one() { # name expression
@@ -62,8 +78,10 @@ content() { # run
 keeps() { # run, then expect's
     local run=$1
     shift
+    settle
     content "$run" >"$dir/before"
     expect "$@"
+    settle
     content "$run" | diff "$dir/before" - >"$dir/lost" || {
         n_bad=$((n_bad + 1))
         echo "FAILED $1: something is lost or changed" >&2
@@ -78,7 +96,8 @@ mkdir "$dir/pair"
 {
     sed -E -e '/^#/d' -e "s|^run:|run:\n  dir: $dir/run|" -e 's/(steps): .*/\1: 4/' \
         -e 's/(global_batch|loss_batch): .*/\1: 8/' -e 's/(micro_batch): .*/\1: 2/' \
-        -e '/eval:/d' -e '/every:/d' -e 's/(keep): .*/\1: 2/' "$data/config.yaml"
+        -e "s#train-#$data/train-#" -e "s#: (enc|dec)\.model#: $data/\1.model#" -e '/eval:/d' \
+        -e '/every:/d' -e 's/(keep): .*/\1: 2/' "$data/config.yaml"
     printf 'layout:\n  tp: 1\n  pp: 1\n  dp: auto\nnumerics:\n  lanes: 8\n'
 } >"$base"
 line() { # key's last part
@@ -104,7 +123,7 @@ expect '--accept-change of the model' 2 64 '--accept-change model.enc_layers: .*
     train "$base" --accept-change model.enc_layers
 expect 'bad number' 1 64 '--ranks: many is not a whole number of at least 1' plan "$base" --ranks many
 expect 'bad size' 1 64 '--device-memory: lots is not a size like 80GiB' plan "$base" --device-memory lots
-expect 'data of no kind' 1 64 'data syn: not one of synth, build, index, check' data syn
+expect 'data of no kind' 1 64 'data syn: not one of synth, .*check' data syn
 expect 'synth without a place' 1 64 '--out DIR is missing' data synth
 
 # ---- the config ----
@@ -144,8 +163,8 @@ config 'loss batch that does not divide' 2 'bad.yaml:[0-9]+ train.loss_batch: 3 
 config 'micro-batch that does not divide' 2 'bad.yaml:[0-9]+ train.micro_batch: 3 does not divide train.loss_batch 8' 's/micro_batch: 2/micro_batch: 3/'
 
 # ---- data ----
-expect 'no shard of this name' 2 64 '--set data.train: no file matches .*/none-\*.tar' train "$base" --set "data.train=$data/none-*.tar"
-config 'no data' 2 'bad.yaml:[0-9]+ data.train: no shards are given; name tar files' 's/train: "train.*/train: null/'
+expect 'no shard of this name' 2 64 '--set data.train: no file matches .*/none-\*.tar' train "$base" --set "run.dir=$dir/run.none" --set "data.train=$data/none-*.tar"
+config 'no data' 2 'bad.yaml:[0-9]+ data.train: no shards are given; name tar files' 's/^  train: .*/  train: null/'
 : >"$dir/empty.tar"
 shard 'empty shard' 2 '--set data.train: .*/empty.tar: not a tar file \(it is empty\)' "$dir/empty.tar"
 head -c 3000 "$data/train-00000.tar" >"$dir/cut.tar"
@@ -178,7 +197,8 @@ config 'missing tokenizer' 2 'bad.yaml:[0-9]+ data.enc_tokenizer: .*/none.model:
 config 'tokenizer beyond the vocabulary' 2 'bad.yaml:[0-9]+ data.dec_tokenizer: .* has [0-9]+ ids, but the model.s vocabulary has 64' \
     's/dec_vocab: .*/dec_vocab: 64/'
 printf 'no tokenizer' >"$dir/words"
-expect 'not a tokenizer' 2 65 '--set data.enc_tokenizer: tokenizer .*/words: not a' train "$base" --set "data.enc_tokenizer=$dir/words"
+expect 'not a tokenizer' 2 65 '--set data.enc_tokenizer: tokenizer .*/words: not a' train "$base" --set "run.dir=$dir/run.words" \
+    --set "data.enc_tokenizer=$dir/words"
 expect 'check finds bad samples' 1 65 '[0-9]+ problems in the data' data check "$base" --set "data.train=$dir/jpeg.tar"
 
 # ---- the system ----
@@ -204,6 +224,7 @@ for r in 0 1 2 3; do wait -n || worst=\$?; done
 exit \$worst
 TEXT
 chmod +x "$dir/alone"
+settle
 florenz=$dir/alone
 expect 'every rank is 0 of 1' 1 64 'every rank is 0 of 1: SLURM_NTASKS says 4 processes, MPI says 1; start with' train "$base"
 florenz=$real
@@ -212,6 +233,7 @@ expect 'a loss that is not finite' 2 65 'step [0-9]+: (loss|gradient norm) is no
     train "$base" --set "run.dir=$dir/nan" --set optimizer.lr=1000 --set optimizer.warmup=0 --set train.steps=30
 
 # ---- a run that is there ----
+settle
 run_well 2 "$dir/out" train "$base"
 good=$dir/run
 copy() { # name
@@ -256,14 +278,17 @@ until grep -q process "$dir/in-use/lock" 2>/dev/null; do
 done
 expect 'a run directory in use' 2 64 "--set run.dir: .*/in-use is in use by host .*, process $holder; wait for it, stop it, or give another run.dir" \
     train "$base" --set "run.dir=$dir/in-use"
+settle
 { kill -9 $holder && wait $holder; } 2>/dev/null || true
 
 # A failing disk and a checkpoint to continue from: run me again; twice at the same step: no more.
 copy full
 FLORENZ_FAULT=write:2 expect 'disk full in mid-run' 2 75 'write .*/full/metrics.jsonl: No space left' \
     train "$base" --set train.steps=6 --set "run.dir=$dir/full"
+settle
 FLORENZ_FAULT=write:2 expect 'disk full at the same step again' 2 71 '.*the same step failed before: not tried again' \
     train "$base" --set train.steps=6 --set "run.dir=$dir/full"
+settle
 run_well 2 "$dir/out" train "$base" --set train.steps=6 --set "run.dir=$dir/full"
 [ "$(series "$dir/full" | cut -d' ' -f1 | xargs)" = '1 2 3 4 5 6' ] || fail "the full disk left a gap"
 
@@ -274,8 +299,12 @@ if mount -t tmpfs -o size=30m none "$dir/small" 2>/dev/null; then
     for code in 75 71; do
         expect "a full disk, $code" 2 $code 'write .*/small/run/checkpoints/.*: No space left on device' \
             train "$base" --set "run.dir=$dir/small/run" --set checkpoint.every=2
+        settle
     done
 fi
 
+settle
+cat "$dir"/told.* >&2
+n_bad=$((n_bad + $(cat "$dir"/told.* | grep -c '^FAILED' || true)))
 echo "$n cases, $n_bad bad"
 [ "$n_bad" = 0 ] && [ "$n" -ge 40 ] || [ -n "$only" ]
