@@ -172,13 +172,22 @@ static void print_config(FILE *file, const fz_synth_config *config, const fz_syn
             "run:\n"
             "  seed: 44595\n"
             "model:\n"
-            "  variant: tiny-bart\n"
+            "  variant: tiny-gemma\n"
             "  image_size: %d\n"
+            "  vision_depths: [1, 1, 1, 1]\n"
+            "  enc_layers: 1\n"
+            "  dec_layers: 2\n"
+            "  query_scalar: 16\n"
+            "  init_std: 0.1\n" /* 0.02 is for wide models */
+            "  drop_path: 0\n"  /* the run is too short to overfit */
+            "  dropout: 0\n"
+            "  attn_dropout: 0\n"
+            "  act_dropout: 0\n"
             "  enc_vocab: %" PRId64 "\n"
             "  dec_vocab: %" PRId64 "\n"
             "  max_prompt: %" PRId64 "\n"
             "  max_output: %" PRId64 "\n",
-            config->image_size < 64 ? config->image_size : 64, summary->enc_vocab,
+            config->image_size < 48 ? config->image_size : 48, summary->enc_vocab,
             summary->dec_vocab, summary->longest.prompt, summary->longest.output);
     fprintf(file,
             "data:\n"
@@ -187,12 +196,12 @@ static void print_config(FILE *file, const fz_synth_config *config, const fz_syn
             "  enc_tokenizer: %s\n"
             "  dec_tokenizer: %s\n"
             "train:\n"
-            "  steps: 300\n"
-            "  global_batch: 32\n"
-            "  loss_batch: 32\n"
-            "  micro_batch: 8\n"
+            "  steps: 600\n"
+            "  global_batch: 16\n"
+            "  loss_batch: 16\n"
+            "  micro_batch: 4\n"
             "optimizer:\n"
-            "  lr: 3.0e-3\n"
+            "  lr: 4.0e-3\n"
             "  warmup: 30\n"
             "checkpoint:\n"
             "  every: 100\n"

@@ -142,7 +142,7 @@ config 'a level too many' 2 'bad.yaml:[0-9]+ train.steps: a value or a list belo
 config 'duplicate key' 2 'bad.yaml:[0-9]+ run.seed: the key is there twice \(first in line [0-9]+\)' 's/(  seed: .*)/\1\n\1/'
 config 'malformed YAML' 2 'bad.yaml:[0-9]+: .*' 's/steps: 4/steps: [4/'
 config 'tabs' 2 'bad.yaml:[0-9]+: found character that cannot start any token' 's/^  steps/\tsteps/'
-config 'unknown variant' 2 "bad.yaml:[0-9]+ model.variant: unknown variant 'tiny-bert'; use one of .*tiny-bart" 's/tiny-bart/tiny-bert/'
+config 'unknown variant' 2 "bad.yaml:[0-9]+ model.variant: unknown variant 'tiny-gamma'; use one of .*tiny-gemma" 's/tiny-gemma/tiny-gamma/'
 config 'sizes that do not go together' 2 'bad.yaml:[0-9]+ model.enc_width: 50 is not a multiple of [0-9]+ heads' \
     's/^model:/model:\n  enc_width: 50/'
 config 'more tokens than positions' 2 'bad.yaml:[0-9]+ model.enc_positions: 12 rows; .*need' 's/^model:/model:\n  enc_positions: 12/'
@@ -155,7 +155,7 @@ config 'tp that does not divide' 3 "bad.yaml:$(line tp) layout.tp: 3 does not di
 config 'tp and ranks' 2 "bad.yaml:$(line tp) layout.tp: tp 4 x pp 1 does not divide 2 ranks; use auto, or start a multiple of 4" 's/tp: 1/tp: 4/'
 config 'mesh of another size' 2 'bad.yaml:[0-9]+ layout.dp: tp 1 x pp 1 x dp 3 is 3, but there are 2 ranks; use 2 or auto' 's/dp: auto/dp: 3/'
 config 'dp beyond the lanes' 2 'bad.yaml:[0-9]+ layout.dp: 2 is not between 1 and the 1 lanes' 's/lanes: 8/lanes: 1/'
-expect 'pp beyond the blocks' 1 64 '--set layout.pp: 64 stages for [0-9]+ blocks of tiny-bart; use 1 to [0-9]+' \
+expect 'pp beyond the blocks' 1 64 '--set layout.pp: 64 stages for [0-9]+ blocks of tiny-gemma; use 1 to [0-9]+' \
     plan "$base" --ranks 64 --set layout.pp=64
 config 'shards no power of two' 2 'bad.yaml:[0-9]+ numerics.shards: 3 is not a power of two; use 1, 2, 4' 's/^numerics:/numerics:\n  shards: 3/'
 config 'shards that do not divide' 2 'bad.yaml:[0-9]+ numerics.shards: 64 does not divide model' 's/^numerics:/numerics:\n  shards: 64/'
