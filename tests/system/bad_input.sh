@@ -28,13 +28,13 @@ check() { # number name ranks code regex argument...
         printf '%s\n    %s\n' "$name" "$text"
     fi
 }
-# Cases run four at a time: most of their time mpirun waits before it kills ranks that are gone.
+# Cases run six at a time: most of their time mpirun waits before it kills ranks that are gone.
 expect() { # name ranks code regex argument...
     case $1 in *"$only"*) ;; *) return 0 ;; esac
     n=$((n + 1))
     check $n "$@" >"$dir/told.$n" &
     pids+=($!)
-    [ ${#pids[@]} -lt 4 ] || settle 1
+    [ ${#pids[@]} -lt 6 ] || settle 1
 }
 # Waits for the first so many cases that run; without a number for all.
 settle() { # [number]
