@@ -14,8 +14,8 @@ typedef struct fz_environment {
 /* This process's number by the launcher; 0 where nothing is said. */
 int fz_environment_rank(void);
 /* Before MPI starts. Where all ranks are on this host, chooses Open MPI's own messaging (pml ob1:
- * shared memory here) unless the user chose: looking for network hardware takes a quarter of a
- * second of every start. All ranks decide alike. */
+ * shared memory here) unless the user chose: trying pml cm costs every start 0.2 s
+ * (docs/benchmarks/cpu.md). All ranks decide alike. */
 void fz_environment_prepare_mpi(void);
 /* Also plans the failures of FLORENZ_FAULT. FZ_ERR_USAGE on nonsense there. */
 fz_status fz_environment_read(fz_environment *environment);
