@@ -13,7 +13,7 @@
 enum { FZ_ALIGN = 64 };
 
 typedef struct fz_arena {
-    char *base; /* borrowed; NULL: count only */
+    char *base;  /* borrowed; NULL: count only */
     size_t size; /* ignored when counting      */
     size_t used;
     size_t peak; /* highest used since init    */

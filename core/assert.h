@@ -11,7 +11,6 @@ void fz_assert_set_rank(int rank);
 
 _Noreturn void fz_assert_failed(const char *cond, const char *file, int line, const char *func);
 
-#define FZ_ASSERT(cond) \
-    ((cond) ? (void)0 : fz_assert_failed(#cond, __FILE__, __LINE__, __func__))
+#define FZ_ASSERT(cond) ((cond) ? (void)0 : fz_assert_failed(#cond, __FILE__, __LINE__, __func__))
 
 #endif

@@ -10,19 +10,19 @@
 #include <stdint.h>
 #include <stdio.h>
 
-double fz_clock_s(void);     /* monotonic seconds */
-double fz_clock_cpu_s(void); /* seconds that this thread had a processor */
+double fz_clock_s(void);            /* monotonic seconds */
+double fz_clock_cpu_s(void);        /* seconds that this thread had a processor */
 double fz_clock_since_exec_s(void); /* seconds since this process was started (proc start time) */
 
 typedef enum fz_share { /* what metrics.jsonl divides a step into; the shares sum to 1 */
-    FZ_SHARE_DATA,
-    FZ_SHARE_COMPUTE,
-    FZ_SHARE_COMM,   /* exposed communication: waiting in collectives */
-    FZ_SHARE_BUBBLE, /* waiting for a pipeline neighbour              */
-    FZ_SHARE_OPTIM,
-    FZ_SHARE_CKPT,
-    FZ_SHARE_OTHER,
-    FZ_N_SHARES
+                        FZ_SHARE_DATA,
+                        FZ_SHARE_COMPUTE,
+                        FZ_SHARE_COMM,   /* exposed communication: waiting in collectives */
+                        FZ_SHARE_BUBBLE, /* waiting for a pipeline neighbour              */
+                        FZ_SHARE_OPTIM,
+                        FZ_SHARE_CKPT,
+                        FZ_SHARE_OTHER,
+                        FZ_N_SHARES
 } fz_share;
 
 void fz_span_begin(const char *name, fz_share share); /* name: a literal or long-lived string */

@@ -9,8 +9,8 @@ static const struct {
     const char *name;
     bool kills;
 } SITES[FZ_N_FAULT_SITES] = {
-    [FZ_FAULT_ALLOC] = {"alloc", false},    [FZ_FAULT_WRITE] = {"write", false},
-    [FZ_FAULT_READ] = {"read", false},      [FZ_FAULT_KILL_STEP] = {"step", true},
+    [FZ_FAULT_ALLOC] = {"alloc", false},   [FZ_FAULT_WRITE] = {"write", false},
+    [FZ_FAULT_READ] = {"read", false},     [FZ_FAULT_KILL_STEP] = {"step", true},
     [FZ_FAULT_KILL_SAVE] = {"save", true},
 };
 

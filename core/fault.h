@@ -1,7 +1,8 @@
 /* Planned failures for tests. Off (one load and a compare) unless FLORENZ_FAULT is parsed by
  * launch/ or a test calls fz_fault_set. Local.
  *
- *   spec  "alloc:100" the 100th allocation fails; "write:3", "read:2" likewise; "step:7:kill", "save:2:kill"
+ *   spec  "alloc:100" the 100th allocation fails; "write:3", "read:2" likewise; "step:7:kill",
+ * "save:2:kill"
  */
 #ifndef FZ_CORE_FAULT_H
 #define FZ_CORE_FAULT_H

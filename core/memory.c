@@ -32,8 +32,8 @@ static void count_taken(size_t bytes)
 {
     atomic_fetch_add(&n_live, 1);
     atomic_fetch_add(&n_total, 1);
-    const int_least64_t now = atomic_fetch_add(&bytes_live, (int_least64_t)bytes) +
-                              (int_least64_t)bytes;
+    const int_least64_t now =
+        atomic_fetch_add(&bytes_live, (int_least64_t)bytes) + (int_least64_t)bytes;
     int_least64_t peak = atomic_load(&bytes_peak);
     while (now > peak && !atomic_compare_exchange_weak(&bytes_peak, &peak, now)) {
     }

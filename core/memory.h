@@ -22,9 +22,9 @@ fz_status fz_strdup(char **p, const char *text);
 #define FZ_NEW(p, n) fz_alloc((void **)(p), (size_t)(n) * sizeof **(p), #p)
 
 typedef struct fz_memory_counters {
-    int64_t n_live, n_total;       /* blocks alive, blocks ever               */
+    int64_t n_live, n_total; /* blocks alive, blocks ever               */
     int64_t bytes_live, bytes_peak;
-    int64_t n_sealed;              /* blocks taken while sealed: must stay 0  */
+    int64_t n_sealed; /* blocks taken while sealed: must stay 0  */
 } fz_memory_counters;
 fz_memory_counters fz_memory_get(void);
 /* From seal(true) on, allocations by this thread are counted in n_sealed. Per thread, so that

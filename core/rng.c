@@ -50,9 +50,8 @@ uint32_t fz_rng_below(uint32_t bits, uint32_t n)
 static void normal_block(float out[4], uint64_t key, uint64_t block)
 {
     const float TWO_PI = 6.283185307179586f;
-    const fz_philox x =
-        fz_philox4x32((fz_philox){{(uint32_t)block, (uint32_t)(block >> 32), 0, 0}},
-                      (uint32_t)key, (uint32_t)(key >> 32));
+    const fz_philox x = fz_philox4x32((fz_philox){{(uint32_t)block, (uint32_t)(block >> 32), 0, 0}},
+                                      (uint32_t)key, (uint32_t)(key >> 32));
     for (int pair = 0; pair < 2; pair++) {
         const float radius = sqrtf(-2.0f * logf(fz_rng_unit(x.v[2 * pair])));
         const float angle = TWO_PI * fz_rng_unit(x.v[2 * pair + 1]);

@@ -28,8 +28,7 @@ static const void *const_field(const fz_setting *s, const void *config)
 
 /* ---- values from text ---- */
 
-static fz_status check_range(const fz_setting *s, double value, const char *text,
-                             const char *where)
+static fz_status check_range(const fz_setting *s, double value, const char *text, const char *where)
 {
     FZ_CHECK(value >= s->min && value <= s->max, FZ_ERR_USAGE,
              "%s %s: %s is not between %.10g and %.10g", where, s->key, text, s->min, s->max);
@@ -140,8 +139,7 @@ static fz_status set_time(const fz_setting *s, double *out, const char *text, co
         return FZ_OK;
     }
     FZ_CHECK(parse_time(text, &value), FZ_ERR_USAGE,
-             "%s %s: %s is not a time like 90, 10m, 1:30:00, 2-00:00 or null", where, s->key,
-             text);
+             "%s %s: %s is not a time like 90, 10m, 1:30:00, 2-00:00 or null", where, s->key, text);
     FZ_TRY(check_range(s, value, text, where));
     *out = value;
     return FZ_OK;
@@ -150,14 +148,14 @@ static fz_status set_time(const fz_setting *s, double *out, const char *text, co
 static fz_status set_text(const fz_setting *s, char *out, size_t bytes, const char *text,
                           const char *where)
 {
-    FZ_CHECK(strlen(text) < bytes, FZ_ERR_USAGE, "%s %s: longer than %zu characters", where,
-             s->key, bytes - 1);
+    FZ_CHECK(strlen(text) < bytes, FZ_ERR_USAGE, "%s %s: longer than %zu characters", where, s->key,
+             bytes - 1);
     snprintf(out, bytes, "%s", is_null(text) ? "" : text);
     return FZ_OK;
 }
 
-static fz_status set_list(const fz_setting *s, fz_text_list *out, const char *const *values,
-                          int n, const char *where)
+static fz_status set_list(const fz_setting *s, fz_text_list *out, const char *const *values, int n,
+                          const char *where)
 {
     FZ_CHECK(n <= FZ_LIST_MAX, FZ_ERR_USAGE, "%s %s: %d entries, at most %d fit", where, s->key, n,
              FZ_LIST_MAX);
@@ -413,7 +411,8 @@ char *fz_settings_text(const fz_setting *s, const void *config, char *out, size_
 
 static bool needs_quotes(const char *text)
 {
-    return *text == '\0' || strpbrk(text, ":#{}[],&*!|>'\"%@`\\ \t") || *text == '-' || *text == '?';
+    return *text == '\0' || strpbrk(text, ":#{}[],&*!|>'\"%@`\\ \t") || *text == '-' ||
+           *text == '?';
 }
 
 static void print_quoted(const char *text, FILE *out)
@@ -525,8 +524,8 @@ uint64_t fz_settings_hash(const fz_settings_table *table, const void *config)
     uint64_t hash = 0;
     for (int i = 0; i < table->n; i++) {
         hash = fz_mix64(hash ^ fz_hash_text(table->settings[i].key));
-        hash = fz_mix64(hash ^ fz_hash_text(
-                                   fz_settings_text(&table->settings[i], config, text, sizeof text)));
+        hash = fz_mix64(
+            hash ^ fz_hash_text(fz_settings_text(&table->settings[i], config, text, sizeof text)));
     }
     return hash;
 }

@@ -10,16 +10,16 @@
 #include "core/status.h"
 
 typedef enum fz_setting_type {
-    FZ_SET_INT,    /* int64_t                                                     */
-    FZ_SET_FLOAT,  /* double                                                      */
-    FZ_SET_BOOL,   /* bool; on/off/true/false/yes/no                              */
-    FZ_SET_TEXT,   /* char[FZ_TEXT_BYTES]; null: empty                            */
-    FZ_SET_CHOICE, /* int, index into choices "a|b|c"                             */
-    FZ_SET_AUTO,   /* int64_t, or FZ_AUTO for the word auto                       */
+    FZ_SET_INT,        /* int64_t                                                     */
+    FZ_SET_FLOAT,      /* double                                                      */
+    FZ_SET_BOOL,       /* bool; on/off/true/false/yes/no                              */
+    FZ_SET_TEXT,       /* char[FZ_TEXT_BYTES]; null: empty                            */
+    FZ_SET_CHOICE,     /* int, index into choices "a|b|c"                             */
+    FZ_SET_AUTO,       /* int64_t, or FZ_AUTO for the word auto                       */
     FZ_SET_FLOAT_AUTO, /* double, or FZ_AUTO_FLOAT for the word auto                  */
-    FZ_SET_TIME,   /* double seconds, FZ_NO_TIME for null; "90", "10m", "1:30:00", "2-00:00" */
-    FZ_SET_LIST,   /* fz_text_list: YAML sequence or one scalar                    */
-    FZ_SET_FLOATS, /* double[max], YAML sequence of exactly max numbers            */
+    FZ_SET_TIME,       /* double seconds, FZ_NO_TIME for null; "90", "10m", "1:30:00", "2-00:00" */
+    FZ_SET_LIST,       /* fz_text_list: YAML sequence or one scalar                    */
+    FZ_SET_FLOATS,     /* double[max], YAML sequence of exactly max numbers            */
 } fz_setting_type;
 
 enum {
@@ -47,7 +47,7 @@ typedef enum fz_change {
 typedef struct fz_setting {
     const char *key; /* "train.global_batch" */
     fz_setting_type type;
-    size_t offset; /* in the caller's config struct */
+    size_t offset;   /* in the caller's config struct */
     const char *def; /* default as text; "null" allowed where the type allows it */
     double min, max; /* inclusive; for INT, FLOAT, AUTO, TIME */
     const char *choices;

@@ -31,7 +31,7 @@ typedef struct fz_state_view {
     int piece;  /* shard index of this piece, for its name in the file         */
     fz_state_kind kind;
     int64_t lo[FZ_MAX_AXES], hi[FZ_MAX_AXES];
-    float *data;  /* borrowed from the trainer                                 */
+    float *data;   /* borrowed from the trainer                                 */
     bool is_owner; /* exactly one rank writes each element                      */
 } fz_state_view;
 

@@ -31,8 +31,7 @@ typedef struct fz_error {
 
 /* Writes this thread's error record and returns status. */
 fz_status fz_fail(fz_status status, const char *file, int line, const char *func,
-                  const char *format, ...)
-    __attribute__((format(printf, 5, 6)));
+                  const char *format, ...) __attribute__((format(printf, 5, 6)));
 
 /* The calling thread's last failure; never NULL; valid until the thread's next FZ_FAIL. */
 const fz_error *fz_last_error(void);
@@ -42,15 +41,15 @@ const char *fz_status_name(fz_status status);
 
 #define FZ_FAIL(code, ...) fz_fail((code), __FILE__, __LINE__, __func__, __VA_ARGS__)
 
-#define FZ_CHECK(cond, code, ...)                       \
-    do {                                                \
-        if (!(cond)) return FZ_FAIL(code, __VA_ARGS__); \
+#define FZ_CHECK(cond, code, ...)                                                                  \
+    do {                                                                                           \
+        if (!(cond)) return FZ_FAIL(code, __VA_ARGS__);                                            \
     } while (0)
 
-#define FZ_TRY(call)                    \
-    do {                                \
-        const fz_status try_ = (call);  \
-        if (try_ != FZ_OK) return try_; \
+#define FZ_TRY(call)                                                                               \
+    do {                                                                                           \
+        const fz_status try_ = (call);                                                             \
+        if (try_ != FZ_OK) return try_;                                                            \
     } while (0)
 
 #endif

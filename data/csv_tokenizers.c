@@ -67,7 +67,8 @@ static fz_status each(const char *path, const char *column,
 
 static fz_status write_line(void *context, const char *text)
 {
-    for (const char *c = text; *c; c++) fputc(*c == '\n' || *c == '\r' ? ' ' : *c, context);
+    for (const char *c = text; *c; c++)
+        fputc(*c == '\n' || *c == '\r' ? ' ' : *c, context);
     fputc('\n', context);
     return FZ_OK;
 }
@@ -103,8 +104,10 @@ static fz_status train(const fz_csv_tokenizers_config *config, side *s)
     if (status == FZ_OK) status = fz_tokenizer_train(text, model, config->vocab, s->is_encoder);
     unlink(text);
     if (status != FZ_OK && strstr(fz_last_error()->text, "required_chars"))
-        return FZ_FAIL(FZ_ERR_USAGE, "--vocab %d is too small for the characters of column %s in %s; "
-                       "use 1000 or more", config->vocab, s->column, config->csv);
+        return FZ_FAIL(FZ_ERR_USAGE,
+                       "--vocab %d is too small for the characters of column %s in %s; "
+                       "use 1000 or more",
+                       config->vocab, s->column, config->csv);
     if (status == FZ_OK) status = fz_tokenizer_load(model, &tokenizer);
     if (status == FZ_OK) status = FZ_NEW(&m.ids, LONGEST_IDS);
     if (status == FZ_OK) {
@@ -129,15 +132,16 @@ static fz_status write_config(const char *out, const side *enc, const side *dec,
         FZ_CHECK(errno == EEXIST, FZ_ERR_IO, "create %s: %s", path, strerror(errno));
         return FZ_OK;
     }
-    fprintf(file,
-            "# A small Florenz on the shards beside this file; florenz train --help-config has every "
-            "key.\nmodel:\n  variant: tiny-bart\n  enc_vocab: %lld\n  dec_vocab: %lld\n"
-            "  enc_positions: %lld\n  dec_positions: %lld\n  max_prompt: %lld\n  max_output: %lld\n"
-            "data:\n  train: \"train-*.tar\"\n  eval: \"eval-*.tar\"\n"
-            "  enc_tokenizer: enc.model\n  dec_tokenizer: dec.model\n"
-            "train:\n  steps: 1000\noptimizer:\n  lr: 1.0e-3\ncheckpoint:\n  every: 200\n",
-            (long long)enc->vocab, (long long)dec->vocab, (long long)enc->longest + 100,
-            (long long)dec->longest + 100, (long long)enc->longest, (long long)dec->longest);
+    fprintf(
+        file,
+        "# A small Florenz on the shards beside this file; florenz train --help-config has every "
+        "key.\nmodel:\n  variant: tiny-bart\n  enc_vocab: %lld\n  dec_vocab: %lld\n"
+        "  enc_positions: %lld\n  dec_positions: %lld\n  max_prompt: %lld\n  max_output: %lld\n"
+        "data:\n  train: \"train-*.tar\"\n  eval: \"eval-*.tar\"\n"
+        "  enc_tokenizer: enc.model\n  dec_tokenizer: dec.model\n"
+        "train:\n  steps: 1000\noptimizer:\n  lr: 1.0e-3\ncheckpoint:\n  every: 200\n",
+        (long long)enc->vocab, (long long)dec->vocab, (long long)enc->longest + 100,
+        (long long)dec->longest + 100, (long long)enc->longest, (long long)dec->longest);
     FZ_CHECK(fclose(file) == 0, FZ_ERR_IO, "write %s: %s", path, strerror(errno));
     return FZ_OK;
 }

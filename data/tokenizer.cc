@@ -51,10 +51,10 @@ int64_t fz_sp_encode(const void *processor, const char *text, int32_t *ids, int6
         std::vector<int> found;
         if (!static_cast<const SentencePieceProcessor *>(processor)->Encode(text, &found).ok())
             return -1;
-        const int64_t n = static_cast<int64_t>(found.size()) < max
-                              ? static_cast<int64_t>(found.size())
-                              : max;
-        for (int64_t i = 0; i < n; i++) ids[i] = found[static_cast<size_t>(i)];
+        const int64_t n =
+            static_cast<int64_t>(found.size()) < max ? static_cast<int64_t>(found.size()) : max;
+        for (int64_t i = 0; i < n; i++)
+            ids[i] = found[static_cast<size_t>(i)];
         return n;
     } catch (const std::exception &) {
         return -1;
@@ -77,7 +77,8 @@ int fz_sp_decode(const void *processor, const int32_t *ids, int64_t n, char *out
 
 /* Lines of a file, one sentence each. Training from a path would write the path into the model, and
  * equal texts would give unequal bytes. */
-class Lines : public sentencepiece::SentenceIterator {
+class Lines : public sentencepiece::SentenceIterator
+{
   public:
     explicit Lines(const char *path) : file_(path)
     {
@@ -118,7 +119,8 @@ int fz_sp_train(const char *text_path, const char *model_path, const char *const
         std::string model;
         Lines lines(text_path);
         if (lines.failed()) return say(error, error_bytes, "the text cannot be read"), -1;
-        for (; (*settings)[0] != nullptr; settings++) list[(*settings)[0]] = (*settings)[1];
+        for (; (*settings)[0] != nullptr; settings++)
+            list[(*settings)[0]] = (*settings)[1];
         sentencepiece::SetRandomGeneratorSeed(1);
         const auto status = SentencePieceTrainer::Train(list, &lines, &model);
         if (!status.ok()) return say(error, error_bytes, status.ToString().c_str()), -1;

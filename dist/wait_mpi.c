@@ -15,7 +15,8 @@ static void rest(int n)
     enum { POLLS = 8, LEAST_NS = 5000, MOST_NS = 200000 };
     if (n < POLLS) return;
     long ns = LEAST_NS;
-    for (int i = POLLS; i < n && ns < MOST_NS; i += 4) ns *= 2;
+    for (int i = POLLS; i < n && ns < MOST_NS; i += 4)
+        ns *= 2;
     nanosleep(&(struct timespec){.tv_nsec = ns < MOST_NS ? ns : MOST_NS}, NULL);
 }
 
@@ -64,8 +65,7 @@ int fz_mpi_allreduce(void *in_place, int n, MPI_Datatype type, MPI_Op op, MPI_Co
 int fz_mpi_allgather(void *in_place, int n, MPI_Datatype type, MPI_Comm comm)
 {
     MPI_Request request;
-    if (!crowded)
-        return MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, in_place, n, type, comm);
+    if (!crowded) return MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, in_place, n, type, comm);
     return finish(
         MPI_Iallgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, in_place, n, type, comm, &request),
         &request);

@@ -1,9 +1,9 @@
 /* Waiting for MPI. Not for other folders.
  *
- * MPI's own waits poll without end. Where a host has more ranks than cores that takes the cores from
- * the ranks that everybody waits for (sched_yield does not help: a fair scheduler hands the core
- * straight back), so there a wait polls briefly and then sleeps between polls, up to 200 us. With a core for
- * every rank MPI's own blocking calls are used.
+ * MPI's own waits poll without end. Where a host has more ranks than cores that takes the cores
+ * from the ranks that everybody waits for (sched_yield does not help: a fair scheduler hands the
+ * core straight back), so there a wait polls briefly and then sleeps between polls, up to 200 us.
+ * With a core for every rank MPI's own blocking calls are used.
  */
 #ifndef FZ_DIST_WAIT_MPI_H
 #define FZ_DIST_WAIT_MPI_H

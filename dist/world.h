@@ -21,9 +21,9 @@ typedef struct fz_place { /* one rank's place, the same table on every rank */
 
 typedef struct fz_world {
     int rank, size;
-    fz_group *group;   /* owned: all ranks */
-    fz_place *places;  /* owned: [size] */
-    bool has_mpi;      /* false: started alone without mpirun/srun; MPI is still initialised */
+    fz_group *group;  /* owned: all ranks */
+    fz_place *places; /* owned: [size] */
+    bool has_mpi;     /* false: started alone without mpirun/srun; MPI is still initialised */
 } fz_world;
 
 /* MPI_Init_thread (FUNNELED), MPI_ERRORS_RETURN, places, abort hook, rank of the log. Collective

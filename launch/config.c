@@ -44,8 +44,8 @@ fz_status fz_config_set(fz_config *config, const char *assignment)
 {
     char key[128];
     const char *equal = strchr(assignment, '=');
-    FZ_CHECK(equal && equal > assignment && (size_t)(equal - assignment) < sizeof key,
-             FZ_ERR_USAGE, "--set %s: not of the form key=value", assignment);
+    FZ_CHECK(equal && equal > assignment && (size_t)(equal - assignment) < sizeof key, FZ_ERR_USAGE,
+             "--set %s: not of the form key=value", assignment);
     snprintf(key, sizeof key, "%.*s", (int)(equal - assignment), assignment);
     const char *value = equal + 1;
     return fz_config_apply(config, key, &value, 1, false, FZ_CONFIG_SET);
@@ -95,20 +95,23 @@ fz_status fz_config_blame(const fz_config *config, fz_status status)
 
 /* ---- model ---- */
 
-#define PAIR(name) {offsetof(fz_config, model.name), offsetof(fz_model_config, name)}
+#define PAIR(name)                                                                                 \
+    {                                                                                              \
+        offsetof(fz_config, model.name), offsetof(fz_model_config, name)                           \
+    }
 typedef struct pair {
     size_t from, to;
 } pair;
 static const pair sizes[] = {
-    PAIR(image_size),    PAIR(enc_layers),     PAIR(enc_width),   PAIR(enc_heads),
-    PAIR(enc_ffn),       PAIR(enc_positions),  PAIR(enc_vocab),   PAIR(dec_layers),
-    PAIR(dec_width),     PAIR(dec_heads),      PAIR(dec_kv_heads), PAIR(dec_head_dim),
-    PAIR(dec_ffn),       PAIR(dec_positions),  PAIR(dec_vocab),   PAIR(sliding_window),
-    PAIR(cross_every),   PAIR(max_prompt),     PAIR(max_output),
+    PAIR(image_size),  PAIR(enc_layers),    PAIR(enc_width),    PAIR(enc_heads),
+    PAIR(enc_ffn),     PAIR(enc_positions), PAIR(enc_vocab),    PAIR(dec_layers),
+    PAIR(dec_width),   PAIR(dec_heads),     PAIR(dec_kv_heads), PAIR(dec_head_dim),
+    PAIR(dec_ffn),     PAIR(dec_positions), PAIR(dec_vocab),    PAIR(sliding_window),
+    PAIR(cross_every), PAIR(max_prompt),    PAIR(max_output),
 };
 static const pair rates[] = {
-    PAIR(drop_path),     PAIR(init_std),     PAIR(query_scalar), PAIR(attn_softcap), PAIR(final_softcap),
-    PAIR(rope_theta),    PAIR(dropout),      PAIR(attn_dropout), PAIR(act_dropout),
+    PAIR(drop_path),  PAIR(init_std), PAIR(query_scalar), PAIR(attn_softcap), PAIR(final_softcap),
+    PAIR(rope_theta), PAIR(dropout),  PAIR(attn_dropout), PAIR(act_dropout),
 };
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -181,8 +184,7 @@ static void write_stages(fz_text_list *list, const int64_t *values)
 static void write_freeze(fz_text_list *list, const fz_model_config *model)
 {
     list->n = 0;
-    if (model->freeze_recipe)
-        snprintf(list->item[list->n++], sizeof list->item[0], "recipe");
+    if (model->freeze_recipe) snprintf(list->item[list->n++], sizeof list->item[0], "recipe");
     for (int i = 0; i < model->n_freeze && list->n < FZ_LIST_MAX; i++)
         snprintf(list->item[list->n++], sizeof list->item[0], "%s", model->freeze[i]);
     if (list->n == 0) snprintf(list->item[list->n++], sizeof list->item[0], "none");
@@ -193,8 +195,7 @@ fz_status fz_config_resolve(fz_config *config)
     fz_model_config model;
     FZ_TRY(fz_config_model(config, &model));
     for (size_t i = 0; i < COUNT(sizes); i++)
-        memcpy((char *)config + sizes[i].from, (const char *)&model + sizes[i].to,
-               sizeof(int64_t));
+        memcpy((char *)config + sizes[i].from, (const char *)&model + sizes[i].to, sizeof(int64_t));
     for (size_t i = 0; i < COUNT(rates); i++)
         memcpy((char *)config + rates[i].from, (const char *)&model + rates[i].to, sizeof(double));
     config->model.family = (int)model.family + 1;
@@ -260,8 +261,7 @@ fz_status fz_config_layout(const fz_config *config, const fz_program *program, i
                  "or auto",
                  (long long)tp, (long long)pp, (long long)dp, (long long)dp * known, n_ranks,
                  n_ranks / known);
-        layout->shape =
-            (fz_mesh_shape){.pp = (int)pp, .dp = n_ranks / known, .tp = (int)tp};
+        layout->shape = (fz_mesh_shape){.pp = (int)pp, .dp = n_ranks / known, .tp = (int)tp};
         return FZ_OK;
     }
     fz_config_train(config, &train);

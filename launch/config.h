@@ -89,8 +89,8 @@ fz_status fz_config_apply(fz_config *config, const char *key, const char *const 
                           bool is_list, int line);
 /* "key=value" of --set. */
 fz_status fz_config_set(fz_config *config, const char *assignment);
-/* Makes the relative paths of data.* absolute: those of the file from its folder, those of --set from
- * the current one. So the effective config means the same wherever it is read again. */
+/* Makes the relative paths of data.* absolute: those of the file from its folder, those of --set
+ * from the current one. So the effective config means the same wherever it is read again. */
 fz_status fz_config_anchor(fz_config *config, const char *folder, const char *current);
 /* If the last error's text begins with one of the keys, puts the place where it was set before it:
  * "config.yaml:14 layout.tp: ...". Returns status. */

@@ -6,26 +6,27 @@
 #define AT(field) offsetof(fz_config, field)
 #define MOST 9e15 /* whole numbers up to here are exact in the double that ranges are kept in */
 
-#define ROW(key, type, at, def, least, most, choices, change, help) \
-    {key, type, AT(at), def, least, most, choices, FZ_CHANGE_##change, help}
-#define INT(key, at, def, least, most, change, help) \
+#define ROW(key, type, at, def, least, most, choices, change, help)                                \
+    {                                                                                              \
+        key, type, AT(at), def, least, most, choices, FZ_CHANGE_##change, help                     \
+    }
+#define INT(key, at, def, least, most, change, help)                                               \
     ROW(key, FZ_SET_INT, at, def, least, most, NULL, change, help)
-#define FLOAT(key, at, def, least, most, change, help) \
+#define FLOAT(key, at, def, least, most, change, help)                                             \
     ROW(key, FZ_SET_FLOAT, at, def, least, most, NULL, change, help)
-#define TEXT(key, at, def, change, help) \
-    ROW(key, FZ_SET_TEXT, at, def, 0, 0, NULL, change, help)
-#define LIST(key, at, def, change, help) \
-    ROW(key, FZ_SET_LIST, at, def, 0, 0, NULL, change, help)
-#define CHOICE(key, at, def, choices, change, help) \
+#define TEXT(key, at, def, change, help) ROW(key, FZ_SET_TEXT, at, def, 0, 0, NULL, change, help)
+#define LIST(key, at, def, change, help) ROW(key, FZ_SET_LIST, at, def, 0, 0, NULL, change, help)
+#define CHOICE(key, at, def, choices, change, help)                                                \
     ROW(key, FZ_SET_CHOICE, at, def, 0, 0, choices, change, help)
 /* Keys of model.<name> whose default is the variant's number. */
-#define SIZE(name, least, most, help) \
+#define SIZE(name, least, most, help)                                                              \
     ROW("model." #name, FZ_SET_AUTO, model.name, "auto", least, most, NULL, NEVER, help)
-#define RATE(name, most, change, help) \
+#define RATE(name, most, change, help)                                                             \
     ROW("model." #name, FZ_SET_FLOAT_AUTO, model.name, "auto", 0, most, NULL, change, help)
 
 static const fz_setting rows[] = {
-    TEXT("run.dir", run.dir, "runs/florenz", FREE, "where config, log, metrics, checkpoints go; from the current folder"),
+    TEXT("run.dir", run.dir, "runs/florenz", FREE,
+         "where config, log, metrics, checkpoints go; from the current folder"),
     INT("run.seed", run.seed, "44595", 0, MOST, REFUSED, "of weights, dropout and data order"),
     CHOICE("run.device", run.device, "auto", "auto|cpu", FREE, "what computes"),
     ROW("run.max_time", FZ_SET_TIME, run.max_time, "null", 0, 1e9, NULL, FREE,
@@ -38,7 +39,8 @@ static const fz_setting rows[] = {
         "side of the square the encoder sees, pixels"),
     LIST("model.vision_dims", model.vision_dims, "auto", NEVER, "channels of the 4 stages"),
     LIST("model.vision_depths", model.vision_depths, "auto", NEVER, "blocks of the 4 stages"),
-    RATE(init_std, 1, FREE, "of a new run's normal initial values; small widths like more than 0.02"),
+    RATE(init_std, 1, FREE,
+         "of a new run's normal initial values; small widths like more than 0.02"),
     RATE(drop_path, 1, ANNOUNCED, "rate of the last vision sub-block"),
     SIZE(enc_layers, 1, 1024, "encoder layers"),
     SIZE(enc_width, 1, 1 << 20, "encoder width"),
@@ -73,7 +75,8 @@ static const fz_setting rows[] = {
     ROW("model.frozen_dropout", FZ_SET_BOOL, model.frozen_dropout, "on", 0, 0, NULL, ANNOUNCED,
         "dropout stays active in frozen parts"),
 
-    LIST("data.train", data.train, "null", FREE, "training shards: globs of tar files, from the folder of the config"),
+    LIST("data.train", data.train, "null", FREE,
+         "training shards: globs of tar files, from the folder of the config"),
     LIST("data.eval", data.eval, "null", FREE, "held-out shards likewise"),
     CHOICE("data.on_bad_sample", data.on_bad_sample, "stop", "stop|skip", FREE,
            "skip: replace it by another draw, on all ranks"),
@@ -104,8 +107,8 @@ static const fz_setting rows[] = {
            "after it"),
     FLOAT("optimizer.weight_decay", optimizer.weight_decay, "0.01", 0, 1e3, ANNOUNCED,
           "decoupled, times the learning rate"),
-    CHOICE("optimizer.decay_mask", optimizer.decay_mask, "recipe", "recipe|matrices|all",
-           ANNOUNCED, "recipe: all but biases and LayerNorm; matrices: two axes or more"),
+    CHOICE("optimizer.decay_mask", optimizer.decay_mask, "recipe", "recipe|matrices|all", ANNOUNCED,
+           "recipe: all but biases and LayerNorm; matrices: two axes or more"),
     ROW("optimizer.betas", FZ_SET_FLOATS, optimizer.betas, "[0.9, 0.999]", 0, 2, NULL, ANNOUNCED,
         "of the two moments"),
     FLOAT("optimizer.eps", optimizer.eps, "1e-8", 1e-30, 1, ANNOUNCED, "of the second moment"),

@@ -134,8 +134,8 @@ static fz_status read_section(reader *r)
     if (!has_section(section) && !r->lenient) {
         const char *nearest = fz_settings_nearest(&fz_config_table, section);
         return FZ_FAIL(FZ_ERR_USAGE,
-                       "%s:%d %s: unknown section; keys stand in sections like %.*s: (%s)",
-                       HERE(r), section, (int)strcspn(nearest, "."), nearest, nearest);
+                       "%s:%d %s: unknown section; keys stand in sections like %.*s: (%s)", HERE(r),
+                       section, (int)strcspn(nearest, "."), nearest, nearest);
     }
     FZ_TRY(next(r));
     if (r->event.type == YAML_SCALAR_EVENT && value_text(r)[0] != '\0' &&
@@ -215,7 +215,8 @@ static fz_status read_text(const char *path, void **bytes_p, size_t *n_p)
     size_t n = 0;
     file_text *text = NULL;
     const char *slash = strrchr(path, '/');
-    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) + 1 : 1,
+             slash ? path : ".");
     FZ_TRY(read_file(path, &yaml, &n));
     fz_status status = fz_alloc((void **)&text, sizeof *text + n + 1, path);
     if (status == FZ_OK) {

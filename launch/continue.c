@@ -21,10 +21,11 @@ fz_status fz_continue_check_accept(const char *const *accept, int n_accept)
         const fz_setting *setting = fz_settings_find(&fz_config_table, accept[i]);
         FZ_CHECK(setting, FZ_ERR_USAGE, "--accept-change %s: unknown key; the nearest one is %s",
                  accept[i], fz_settings_nearest(&fz_config_table, accept[i]));
-        FZ_CHECK(setting->change != FZ_CHANGE_NEVER, FZ_ERR_USAGE,
-                 "--accept-change %s: a run's model cannot change; start a new run.dir (its weights "
-                 "can come from checkpoint.init_from)",
-                 accept[i]);
+        FZ_CHECK(
+            setting->change != FZ_CHANGE_NEVER, FZ_ERR_USAGE,
+            "--accept-change %s: a run's model cannot change; start a new run.dir (its weights "
+            "can come from checkpoint.init_from)",
+            accept[i]);
     }
     return FZ_OK;
 }
@@ -80,10 +81,11 @@ static fz_status check_keys(const fz_config *config, const fz_config *before,
 static fz_status check_data(uint64_t before, uint64_t now, const char *const *accept, int n_accept)
 {
     if (before == now) return FZ_OK;
-    FZ_CHECK(is_accepted(data_key, accept, n_accept), FZ_ERR_USAGE,
-             "%s: the shards are not those of the run (fingerprint %016" PRIx64 ", before %016" PRIx64
-             "): the position in them means other samples; put them back, or add --accept-change %s",
-             data_key, now, before, data_key);
+    FZ_CHECK(
+        is_accepted(data_key, accept, n_accept), FZ_ERR_USAGE,
+        "%s: the shards are not those of the run (fingerprint %016" PRIx64 ", before %016" PRIx64
+        "): the position in them means other samples; put them back, or add --accept-change %s",
+        data_key, now, before, data_key);
     fz_info("continues with other data: fingerprint %016" PRIx64 ", before %016" PRIx64
             " (accepted)",
             now, before);

@@ -1,5 +1,5 @@
-/* A run that goes on from a checkpoint: what of the config may differ (design.md 9). Local, the same
- * on every rank.
+/* A run that goes on from a checkpoint: what of the config may differ (design.md 9). Local, the
+ * same on every rank.
  *
  *   free       nothing is said
  *   announced  one line for each key

@@ -67,8 +67,9 @@ static fz_status synth(const fz_options *options)
 
 static const fz_command index_command = {
     .usage = "florenz data index PATTERN...",
-    .about = "Writes SHARD.idx beside each shard of the globs, so that a run need not read the tars\n"
-             "to know what is in them.",
+    .about =
+        "Writes SHARD.idx beside each shard of the globs, so that a run need not read the tars\n"
+        "to know what is in them.",
     .least_args = 1,
     .most_args = FZ_OPTION_ARGS,
 };
@@ -165,8 +166,8 @@ static fz_status check_run(check *c, const fz_options *options)
     if (c->is_json)
         fz_json_print(json_pack("{s:I,s:I,s:I,s:I,s:I}", "shards", (json_int_t)t->n_shards,
                                 "images", (json_int_t)t->n_images, "samples",
-                                (json_int_t)t->n_annotations, "problems",
-                                (json_int_t)t->n_problems, "cut", (json_int_t)t->n_too_long));
+                                (json_int_t)t->n_annotations, "problems", (json_int_t)t->n_problems,
+                                "cut", (json_int_t)t->n_too_long));
     FZ_CHECK(t->n_problems == 0, FZ_ERR_FORMAT,
              "%lld problems in the data; leave bad samples out, or train with data.on_bad_sample: "
              "skip",
@@ -210,7 +211,9 @@ static fz_status build(const fz_options *options)
                                   .out = fz_options_get(options, "--out"),
                                   .force = fz_options_get(options, "--force") != NULL};
     FZ_CHECK(config.images && config.csv && config.out, FZ_ERR_USAGE, "%s is missing; usage: %s",
-             !config.images ? "--images DIR" : !config.csv ? "--csv FILE" : "--out DIR",
+             !config.images ? "--images DIR"
+             : !config.csv  ? "--csv FILE"
+                            : "--out DIR",
              build_command.usage);
     FZ_TRY(fz_options_int(options, "--images-per-shard", 1, &per_shard));
     FZ_TRY(fz_options_int(options, "--eval-every", 0, &eval_every));
@@ -220,9 +223,8 @@ static fz_status build(const fz_options *options)
     config.eval_every = (int)eval_every;
     FZ_TRY(fz_data_build(&config, &totals));
     printf("%s: %lld pictures in %d training shards, %lld in %d held-out shards, %lld samples\n",
-           config.out, (long long)totals.n_images, totals.n_shards,
-           (long long)totals.n_eval_images, totals.n_eval_shards,
-           (long long)totals.n_annotations);
+           config.out, (long long)totals.n_images, totals.n_shards, (long long)totals.n_eval_images,
+           totals.n_eval_shards, (long long)totals.n_annotations);
     return FZ_OK;
 }
 
@@ -275,8 +277,9 @@ static const struct {
 
 int fz_cmd_data(int argc, char **argv)
 {
-    static const char usage[] = "usage: florenz data synth | build | tokenizers | index | check [ARGUMENT]...\n"
-                                "each has --help";
+    static const char usage[] =
+        "usage: florenz data synth | build | tokenizers | index | check [ARGUMENT]...\n"
+        "each has --help";
     fz_options options;
     if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
         puts(usage);
@@ -292,6 +295,7 @@ int fz_cmd_data(int argc, char **argv)
         if (status == FZ_OK) status = parts[i].run(&options);
         return finish(status);
     }
-    return finish(FZ_FAIL(FZ_ERR_USAGE, "data %s: not one of synth, build, tokenizers, index, check",
+    return finish(FZ_FAIL(FZ_ERR_USAGE,
+                          "data %s: not one of synth, build, tokenizers, index, check",
                           argc > 1 ? argv[1] : ""));
 }

@@ -6,9 +6,9 @@
 #include "core/status.h"
 
 typedef struct fz_environment {
-    int n_ranks;             /* what the launcher started; 0: not said, started alone */
+    int n_ranks;              /* what the launcher started; 0: not said, started alone */
     const char *n_ranks_from; /* the variable it was read from */
-    const char *job;         /* the scheduler's job id, or NULL */
+    const char *job;          /* the scheduler's job id, or NULL */
 } fz_environment;
 
 /* This process's number by the launcher; 0 where nothing is said. */

@@ -16,8 +16,9 @@ static const fz_option options_table[] = {
 };
 static const fz_command command = {
     .usage = "florenz eval CONFIG [OPTION]...",
-    .about = "Loss on data.eval by class (task/language), and whether the class occurs in data.train\n"
-             "(seen) or not (unseen). Uses run.dir's newest checkpoint, on any number of ranks.",
+    .about =
+        "Loss on data.eval by class (task/language), and whether the class occurs in data.train\n"
+        "(seen) or not (unseen). Uses run.dir's newest checkpoint, on any number of ranks.",
     .least_args = 1,
     .most_args = 1,
     .options = options_table,
@@ -30,11 +31,11 @@ static void print_json(const fz_session *s, int64_t step, const fz_evaluation *e
     for (int c = 0; c < e->n_classes; c++) {
         const fz_class_loss *class = &e->classes[c];
         if (class->n_samples == 0) continue;
-        json_array_append_new(
-            classes, json_pack("{s:o,s:b,s:o,s:I,s:I}", "class", fz_json_text(class->name), "seen",
-                               class->is_seen, "loss", fz_json_real(class->loss), "samples",
-                               (json_int_t)class->n_samples, "labels",
-                               (json_int_t)class->n_labels));
+        json_array_append_new(classes,
+                              json_pack("{s:o,s:b,s:o,s:I,s:I}", "class", fz_json_text(class->name),
+                                        "seen", class->is_seen, "loss", fz_json_real(class->loss),
+                                        "samples", (json_int_t) class->n_samples, "labels",
+                                        (json_int_t) class->n_labels));
     }
     fz_json_print(json_pack("{s:I,s:o,s:I,s:s,s:o}", "step", (json_int_t)step, "loss",
                             fz_json_real(e->loss), "samples", (json_int_t)e->n_samples, "run",
@@ -79,8 +80,8 @@ static fz_status evaluate(eval *e, const fz_options *options)
     const fz_loader_config loader = fz_loader_config_of(s);
     FZ_TRY(fz_agree(s->world.group,
                     fz_evaluator_create(&loader, e->eval_index, e->train_index, samples,
-                                        s->config.data.on_bad_sample == FZ_BAD_SKIP,
-                                        s->world.group, &e->evaluator)));
+                                        s->config.data.on_bad_sample == FZ_BAD_SKIP, s->world.group,
+                                        &e->evaluator)));
     FZ_TRY(fz_evaluator_run(&e->evaluator, s->trainer, &e->evaluation));
     if (s->world.rank != 0) return FZ_OK;
     if (fz_options_get(options, "--json"))

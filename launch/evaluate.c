@@ -11,9 +11,8 @@ fz_status fz_evaluator_create(const fz_loader_config *loader, const fz_index *in
     fz_loader_config config = *loader;
     config.index = index;
     config.eval = true;
-    *evaluator = (fz_evaluator){.index = index,
-                                .n_samples = index->n_annotations,
-                                .global_batch = config.global_batch};
+    *evaluator = (fz_evaluator){
+        .index = index, .n_samples = index->n_annotations, .global_batch = config.global_batch};
     if (most > 0 && most < evaluator->n_samples) evaluator->n_samples = most;
     for (int c = 0; c < index->n_classes; c++)
         for (int t = 0; train_index && t < train_index->n_classes; t++)

@@ -37,7 +37,6 @@ fz_status fz_evaluator_create(const fz_loader_config *loader, const fz_index *in
                               const fz_group *group, fz_evaluator *evaluator);
 void fz_evaluator_reset(fz_evaluator *evaluator);
 /* Collective over the world; the same result on every rank and layout. */
-fz_status fz_evaluator_run(fz_evaluator *evaluator, fz_trainer *trainer,
-                           fz_evaluation *evaluation);
+fz_status fz_evaluator_run(fz_evaluator *evaluator, fz_trainer *trainer, fz_evaluation *evaluation);
 
 #endif

@@ -25,8 +25,7 @@ static fz_status exchange(fz_feed *feed, fz_status mine, uint8_t *wish)
 {
     uint8_t *wishes = feed->flags + feed->global_batch;
     memset(feed->flags, 0, (size_t)feed->global_batch);
-    if (mine == FZ_OK)
-        memcpy(feed->flags, fz_loader_bad(feed->loader), (size_t)feed->global_batch);
+    if (mine == FZ_OK) memcpy(feed->flags, fz_loader_bad(feed->loader), (size_t)feed->global_batch);
     wishes[FZ_WISH_STOP] = *wish;
     wishes[FZ_WISH_STATUS] = (uint8_t)mine;
     if (fz_group_size(feed->group) == 1) return mine;

@@ -14,8 +14,8 @@ typedef struct fz_feed {
     const fz_group *group; /* borrowed: the world */
     bool skip;             /* data.on_bad_sample */
     int64_t global_batch;
-    uint8_t *flags;        /* owned (global_batch + FZ_N_WISHES) */
-    int64_t n_replaced;    /* positions replaced so far */
+    uint8_t *flags;     /* owned (global_batch + FZ_N_WISHES) */
+    int64_t n_replaced; /* positions replaced so far */
 } fz_feed;
 
 /* Local. */

@@ -82,7 +82,8 @@ static fz_status sync_directory_of(const char *path)
     const int failed = fsync(fd);
     const int why = errno;
     close(fd);
-    /* Some file systems cannot sync a directory and say EINVAL; there is nothing more to do then. */
+    /* Some file systems cannot sync a directory and say EINVAL; there is nothing more to do then.
+     */
     FZ_CHECK(failed == 0 || why == EINVAL, FZ_ERR_IO, "fsync %s: %s", dir, strerror(why));
     return FZ_OK;
 }

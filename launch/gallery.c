@@ -90,7 +90,8 @@ static fz_status put_page(FILE *out, const fz_index *index, const fz_caption *ca
     fz_shard_reader shards;
     fz_status status = FZ_OK;
     fz_shard_reader_init(&shards, index->shards);
-    fprintf(out, "<!doctype html><meta charset=\"utf-8\"><title>florenz</title><style>%s</style>\n<h1>",
+    fprintf(out,
+            "<!doctype html><meta charset=\"utf-8\"><title>florenz</title><style>%s</style>\n<h1>",
             style);
     put_escaped(out, title);
     fputs("</h1>\n", out);
@@ -110,11 +111,10 @@ static fz_status put_page(FILE *out, const fz_index *index, const fz_caption *ca
 json_t *fz_caption_json(const fz_index *index, const fz_caption *c)
 {
     const fz_index_image *image = &index->images[c->image];
-    json_t *object = json_pack("{s:o,s:o,s:o,s:b,s:o}", "shard",
-                               fz_json_text(index->shards[image->shard]), "key",
-                               fz_json_text(index->keys + image->key_offset), "class",
-                               fz_json_text(c->class_name), "seen", c->is_seen, "text",
-                               fz_json_text(c->text));
+    json_t *object =
+        json_pack("{s:o,s:o,s:o,s:b,s:o}", "shard", fz_json_text(index->shards[image->shard]),
+                  "key", fz_json_text(index->keys + image->key_offset), "class",
+                  fz_json_text(c->class_name), "seen", c->is_seen, "text", fz_json_text(c->text));
     if (c->annotation < 0) return object;
     json_object_set_new(object, "reference", fz_json_text(c->reference));
     json_object_set_new(object, "right", json_boolean(c->is_right));
@@ -141,8 +141,8 @@ static fz_status write_one(const char *path, bool is_page, const fz_index *index
     size_t bytes = 0;
     FILE *out = open_memstream(&text, &bytes);
     FZ_CHECK(out, FZ_ERR_MEMORY, "write %s: %s", path, strerror(errno));
-    fz_status status = is_page ? put_page(out, index, captions, n, title)
-                               : put_lines(out, index, captions, n);
+    fz_status status =
+        is_page ? put_page(out, index, captions, n, title) : put_lines(out, index, captions, n);
     if (fclose(out) != 0 && status == FZ_OK)
         status = FZ_FAIL(FZ_ERR_MEMORY, "write %s: %s", path, strerror(errno));
     if (status == FZ_OK) status = fz_file_replace(path, text, bytes);

@@ -10,11 +10,11 @@
 enum { FZ_CAPTION_BYTES = 1024 };
 
 typedef struct fz_caption {
-    int64_t image;      /* into the index; captions of one image follow each other */
-    int32_t annotation; /* -1: the prompt of the command line, no reference */
+    int64_t image;          /* into the index; captions of one image follow each other */
+    int32_t annotation;     /* -1: the prompt of the command line, no reference */
     const char *class_name; /* borrowed: "caption/de" */
-    bool is_seen;       /* the class occurs in the training data */
-    bool is_right;      /* ids equal the reference's exactly */
+    bool is_seen;           /* the class occurs in the training data */
+    bool is_right;          /* ids equal the reference's exactly */
     char text[FZ_CAPTION_BYTES], reference[FZ_CAPTION_BYTES]; /* UTF-8 */
 } fz_caption;
 

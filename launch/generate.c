@@ -39,7 +39,7 @@ typedef struct generate {
     fz_greedy_sample *samples; /* owned */
     fz_caption *captions;      /* owned */
     int64_t n, n_right;
-    int32_t *prompt;           /* owned; NULL: the data's prompts */
+    int32_t *prompt; /* owned; NULL: the data's prompts */
     int64_t n_prompt;
     const char *prompt_text;
 } generate;
@@ -129,8 +129,8 @@ static fz_status decode(const fz_session *s, const int32_t *ids, int64_t n, char
     size_t used = 0;
     out[0] = '\0';
     for (int64_t i = 0; i < n && used + 16 < FZ_CAPTION_BYTES; i++)
-        used += (size_t)snprintf(out + used, FZ_CAPTION_BYTES - used, "%s#%d", i ? " " : "",
-                                 ids[i]);
+        used +=
+            (size_t)snprintf(out + used, FZ_CAPTION_BYTES - used, "%s#%d", i ? " " : "", ids[i]);
     return FZ_OK;
 }
 
@@ -145,8 +145,8 @@ static fz_status keep_result(generate *g, int64_t i, fz_caption *caption)
     if (caption->annotation < 0) return FZ_OK;
     FZ_TRY(decode(s, labels, n_labels, caption->reference));
     if (n_labels > 0 && labels[n_labels - 1] == 1) n_labels--;
-    caption->is_right = n_output == n_labels &&
-                        memcmp(output, labels, (size_t)n_output * sizeof *output) == 0;
+    caption->is_right =
+        n_output == n_labels && memcmp(output, labels, (size_t)n_output * sizeof *output) == 0;
     g->n_right += caption->is_right;
     return FZ_OK;
 }
@@ -196,8 +196,7 @@ static fz_status write_results(const generate *g, const fz_options *options)
     char page[FZ_TEXT_BYTES + 32], title[FZ_TEXT_BYTES + 64];
     const fz_session *s = &g->session;
     const char *out = fz_options_get(options, "--out");
-    snprintf(page, sizeof page, "%s%s", out ? out : s->config.run.dir,
-             out ? "" : "/generate.html");
+    snprintf(page, sizeof page, "%s%s", out ? out : s->config.run.dir, out ? "" : "/generate.html");
     snprintf(title, sizeof title, "%s after step %lld: %lld of %lld exactly right",
              s->config.run.dir, (long long)g->info.step, (long long)g->n_right, (long long)g->n);
     FZ_TRY(fz_gallery_write(page, g->eval_index, g->captions, g->n, title));
@@ -224,8 +223,8 @@ static fz_status run(generate *g, const fz_options *options)
 
     fz_status status = encode_prompt(g, fz_options_get(options, "--prompt"));
     if (status == FZ_OK)
-        status = select_samples(g, n_images, task ? task : "caption",
-                                fz_options_get(options, "--lang"));
+        status =
+            select_samples(g, n_images, task ? task : "caption", fz_options_get(options, "--lang"));
     if (status == FZ_OK) status = fz_greedy_create(s, g->eval_index, &g->greedy);
     FZ_TRY(fz_agree(s->world.group, status));
     FZ_TRY(generate_all(g));

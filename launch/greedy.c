@@ -36,10 +36,8 @@ fz_status fz_greedy_create(fz_session *session, const fz_index *index, fz_greedy
     FZ_TRY(FZ_NEW(&g->no_labels, g->most * m->max_output));
     for (int64_t i = 0; i < g->most * m->max_output; i++)
         g->no_labels[i] = FZ_NO_LABEL;
-    if (g->needs.pixels)
-        FZ_TRY(FZ_NEW(&g->pixels, g->most * m->image_size * m->image_size * 3));
-    FZ_TRY(fz_sample_reader_init(&g->reader, index,
-                                 g->needs.pixels ? (int)m->image_size : 0));
+    if (g->needs.pixels) FZ_TRY(FZ_NEW(&g->pixels, g->most * m->image_size * m->image_size * 3));
+    FZ_TRY(fz_sample_reader_init(&g->reader, index, g->needs.pixels ? (int)m->image_size : 0));
     g->has_reader = true;
     return FZ_OK;
 }
@@ -89,8 +87,9 @@ static fz_status read_samples(fz_greedy *g, const fz_greedy_sample *samples, int
     sizes->n_samples = n;
     sizes->n_local_images = end - first;
     for (int64_t i = first; needs->pixels && i < end; i++)
-        FZ_TRY(fz_sample_reader_pixels(&g->reader, samples[i].image,
-                                       g->pixels + (i - first) * m->image_size * m->image_size * 3));
+        FZ_TRY(
+            fz_sample_reader_pixels(&g->reader, samples[i].image,
+                                    g->pixels + (i - first) * m->image_size * m->image_size * 3));
     return FZ_OK;
 }
 

@@ -7,12 +7,12 @@
 #include "launch/session.h"
 
 typedef struct fz_greedy {
-    fz_session *session;   /* borrowed */
+    fz_session *session; /* borrowed */
     fz_sample_reader reader;
     bool has_reader;
     fz_sample_rules rules;
     fz_trainer_needs needs;
-    int64_t most;          /* samples of a micro-batch */
+    int64_t most; /* samples of a micro-batch */
     int64_t image_tokens;
     /* owned, (most) or (most, longest) */
     int64_t *sample_n;

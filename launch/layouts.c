@@ -28,8 +28,7 @@ static int better_first(const void *a, const void *b)
 }
 
 static fz_status try_shape(const fz_program *program, const fz_train_config *train,
-                           const fz_layout_config *layout, fz_mesh_shape shape,
-                           fz_layouts *layouts)
+                           const fz_layout_config *layout, fz_mesh_shape shape, fz_layouts *layouts)
 {
     fz_layout_config full = *layout;
     fz_plan *plan = NULL;

@@ -16,10 +16,10 @@ typedef struct fz_metrics {
 
 typedef struct fz_metrics_row {
     const fz_step_result *result;
-    int64_t samples;     /* consumed by the run */
+    int64_t samples; /* consumed by the run */
     int64_t step_samples;
-    int64_t n_replaced;  /* bad samples replaced in this step */
-    double seconds;      /* since the row before: the shares are shares of it */
+    int64_t n_replaced; /* bad samples replaced in this step */
+    double seconds;     /* since the row before: the shares are shares of it */
     double share_s[FZ_N_SHARES];
 } fz_metrics_row;
 

@@ -7,8 +7,7 @@ static const fz_option *find(const fz_command *command, const char *text, size_t
 {
     for (int i = 0; i < command->n_options; i++) {
         const char *name = command->options[i].name;
-        if (strlen(name) == length && strncmp(name, text, length) == 0)
-            return &command->options[i];
+        if (strlen(name) == length && strncmp(name, text, length) == 0) return &command->options[i];
     }
     return NULL;
 }

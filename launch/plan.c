@@ -143,8 +143,8 @@ static fz_status print_text(const planned *p)
            p->n_ranks, shape.tp, shape.pp, shape.dp, 100.0 * chosen.bubble,
            mib(chosen.bytes) / 1024.0, chosen.flops);
     FZ_TRY(print_stages(p));
-    printf("\nlegal layouts of %d ranks, best first\n%4s %4s %4s %14s %10s %16s\n", p->n_ranks, "tp",
-           "pp", "dp", "GiB a rank", "bubble %", "FLOP a rank");
+    printf("\nlegal layouts of %d ranks, best first\n%4s %4s %4s %14s %10s %16s\n", p->n_ranks,
+           "tp", "pp", "dp", "GiB a rank", "bubble %", "FLOP a rank");
     for (int i = 0; i < p->layouts.n; i++) {
         const fz_layout_choice *c = &p->layouts.choice[i];
         printf("%4d %4d %4d %14.2f %10.1f %16.4g%s\n", c->shape.tp, c->shape.pp, c->shape.dp,
@@ -160,16 +160,14 @@ static json_t *rank_json(const fz_rank_plan *r, int rank)
     json_t *bytes = json_pack(
         "{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "weights", (json_int_t)b->weights, "grads",
         (json_int_t)b->grads, "moments", (json_int_t)b->moments, "save", (json_int_t)b->save,
-        "dstream", (json_int_t)b->dstream, "keep", (json_int_t)b->keep, "work",
-        (json_int_t)b->work, "comm", (json_int_t)b->comm, "other", (json_int_t)b->other, "total",
-        (json_int_t)b->total);
-    return json_pack("{s:i,s:i,s:i,s:i,s:[i,i],s:[I,I],s:I,s:I,s:f,s:f,s:o}", "rank", rank, "pp",
-                     r->coord.pp, "dp", r->coord.dp, "tp", r->coord.tp, "blocks", r->first_block,
-                     r->last_block, "micro", (json_int_t)r->first_micro,
-                     (json_int_t)(r->first_micro + r->n_micro), "parameters",
-                     (json_int_t)r->n_weights, "trained", (json_int_t)r->n_trainable,
-                     "flops_forward", r->flops_forward, "flops_backward", r->flops_backward,
-                     "bytes", bytes);
+        "dstream", (json_int_t)b->dstream, "keep", (json_int_t)b->keep, "work", (json_int_t)b->work,
+        "comm", (json_int_t)b->comm, "other", (json_int_t)b->other, "total", (json_int_t)b->total);
+    return json_pack(
+        "{s:i,s:i,s:i,s:i,s:[i,i],s:[I,I],s:I,s:I,s:f,s:f,s:o}", "rank", rank, "pp", r->coord.pp,
+        "dp", r->coord.dp, "tp", r->coord.tp, "blocks", r->first_block, r->last_block, "micro",
+        (json_int_t)r->first_micro, (json_int_t)(r->first_micro + r->n_micro), "parameters",
+        (json_int_t)r->n_weights, "trained", (json_int_t)r->n_trainable, "flops_forward",
+        r->flops_forward, "flops_backward", r->flops_backward, "bytes", bytes);
 }
 
 static fz_status print_json(const planned *p)
@@ -190,8 +188,8 @@ static fz_status print_json(const planned *p)
         const fz_layout_choice *c = &p->layouts.choice[i];
         json_array_append_new(layouts, json_pack("{s:i,s:i,s:i,s:I,s:f,s:f}", "tp", c->shape.tp,
                                                  "pp", c->shape.pp, "dp", c->shape.dp, "bytes",
-                                                 (json_int_t)c->bytes, "bubble", c->bubble,
-                                                 "flops", c->flops));
+                                                 (json_int_t)c->bytes, "bubble", c->bubble, "flops",
+                                                 c->flops));
     }
     fz_json_print(json_pack(
         "{s:s,s:I,s:I,s:i,s:I,s:I,s:I,s:{s:i,s:i,s:i},s:f,s:o,s:o}", "variant", p->model.variant,

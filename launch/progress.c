@@ -37,8 +37,8 @@ void fz_progress_step(fz_progress *p, const fz_step_result *result, double secon
              (double)result->grad_norm, (double)result->lr, 1e3 * seconds,
              1e-9 * result->flops / seconds, 100.0 * data_share, left);
 
-    const bool is_due = result->step == 1 || result->step % p->log_every == 0 ||
-                        result->step == p->steps;
+    const bool is_due =
+        result->step == 1 || result->step % p->log_every == 0 || result->step == p->steps;
     if (!p->is_terminal || result->step == p->steps) { /* the last one stays to be read */
         if (is_due) fz_info("%s", text);
         return;

@@ -9,10 +9,10 @@
 
 typedef struct fz_progress {
     bool is_terminal;
-    int64_t steps;     /* of the whole run */
+    int64_t steps; /* of the whole run */
     int64_t log_every;
-    double step_s;     /* running mean */
-    double shown_at;   /* clock of the last moving line */
+    double step_s;   /* running mean */
+    double shown_at; /* clock of the last moving line */
 } fz_progress;
 
 void fz_progress_init(fz_progress *progress, int64_t steps, int64_t log_every);

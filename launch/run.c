@@ -16,8 +16,8 @@
 #include "launch/share.h"
 
 enum {
-    DEC_START = 1,     /* the decoder starts from eos (model.md 6.3) */
-    RANKS_SHOWN = 64,  /* of the table of ranks; more go to no one's use */
+    DEC_START = 1,    /* the decoder starts from eos (model.md 6.3) */
+    RANKS_SHOWN = 64, /* of the table of ranks; more go to no one's use */
 };
 
 fz_loader_config fz_loader_config_of(const fz_session *s)
@@ -176,8 +176,7 @@ static fz_status open_data(fz_run *run)
     fz_status status = fz_feed_create(&config, s->world.group, skip, &run->feed);
     if (status == FZ_OK && run->eval_index) {
         status = fz_evaluator_create(&base, run->eval_index, run->train_index,
-                                     c->train.eval_samples, skip, s->world.group,
-                                     &run->evaluator);
+                                     c->train.eval_samples, skip, s->world.group, &run->evaluator);
         run->has_evaluator = status == FZ_OK;
     }
     return fz_share_status(s->world.group, fz_config_blame(c, status));

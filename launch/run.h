@@ -13,22 +13,22 @@
 
 typedef struct fz_run {
     fz_session session;
-    fz_run_dir dir;         /* rank 0 */
-    char *config_text;      /* owned: the effective config */
-    fz_ckpt_info info;      /* of the checkpoint this run goes on from; then of the next one */
+    fz_run_dir dir;    /* rank 0 */
+    char *config_text; /* owned: the effective config */
+    fz_ckpt_info info; /* of the checkpoint this run goes on from; then of the next one */
     bool is_continued;
     fz_index *train_index, *eval_index; /* owned */
     fz_feed feed;
     fz_evaluator evaluator;
     bool has_evaluator;
-    fz_metrics metrics;     /* rank 0 */
-    fz_progress progress;   /* rank 0 */
-    int64_t step;           /* optimizer steps done */
-    int64_t samples;        /* consumed by the run */
-    int64_t first_step, first_sample_step; /* loader step of a step: their difference is fixed */
-    int64_t saved_step;     /* newest committed checkpoint; -1 none */
-    int64_t profile_first, profile_last; /* steps, 0: none */
-    double save_s;          /* how long the last save took */
+    fz_metrics metrics;                      /* rank 0 */
+    fz_progress progress;                    /* rank 0 */
+    int64_t step;                            /* optimizer steps done */
+    int64_t samples;                         /* consumed by the run */
+    int64_t first_step, first_sample_step;   /* loader step of a step: their difference is fixed */
+    int64_t saved_step;                      /* newest committed checkpoint; -1 none */
+    int64_t profile_first, profile_last;     /* steps, 0: none */
+    double save_s;                           /* how long the last save took */
     double world_s, build_s, load_s, data_s; /* clock since exec when that was done */
 } fz_run;
 

@@ -135,8 +135,8 @@ bool fz_run_dir_failed_again(const fz_run_dir *dir, int64_t step)
     size_t n = 0;
     fz_run_dir_file(dir, "failed", path, sizeof path);
     const int length = snprintf(text, sizeof text, "%lld\n", (long long)step);
-    const bool again = fz_file_read(path, &before, &n) == FZ_OK && before != NULL &&
-                       strcmp(before, text) == 0;
+    const bool again =
+        fz_file_read(path, &before, &n) == FZ_OK && before != NULL && strcmp(before, text) == 0;
     fz_free(&before);
     /* A disk that is full may refuse this too; then the next failure counts as the first. */
     if (!again && fz_file_replace(path, text, (size_t)length) != FZ_OK) return false;

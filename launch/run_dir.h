@@ -25,7 +25,8 @@ void fz_run_dir_close(fz_run_dir *dir);
 /* path/name. Returns out. */
 char *fz_run_dir_file(const fz_run_dir *dir, const char *name, char *out, size_t bytes);
 fz_status fz_run_dir_write_config(const fz_run_dir *dir, const char *text);
-/* Leaves only whole lines of steps <= step in metrics.jsonl; *last_p: the last step kept, 0 none. */
+/* Leaves only whole lines of steps <= step in metrics.jsonl; *last_p: the last step kept, 0 none.
+ */
 fz_status fz_run_dir_cut_metrics(const fz_run_dir *dir, int64_t step, int64_t *last_p);
 /* Notes that the system failed in this step; true if it was noted for the same step before. */
 bool fz_run_dir_failed_again(const fz_run_dir *dir, int64_t step);

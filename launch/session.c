@@ -24,8 +24,8 @@ int fz_session_sets(const fz_options *options, const char *set[FZ_OPTION_ARGS])
     return n;
 }
 
-/* A rank that fails inside the making of groups fails alone: the others wait for it in the next one,
- * and there is nothing yet to agree over. Errors of usage are the same on all. */
+/* A rank that fails inside the making of groups fails alone: the others wait for it in the next
+ * one, and there is nothing yet to agree over. Errors of usage are the same on all. */
 static fz_status or_abort(fz_status status)
 {
     if (status == FZ_OK || status == FZ_ERR_USAGE) return status;
@@ -67,8 +67,7 @@ static fz_mesh_shape fallback_shape(const fz_session *s, fz_purpose purpose)
 
 static fz_status choose_layout(fz_session *s, fz_purpose purpose)
 {
-    const fz_status status =
-        fz_config_layout(&s->config, s->program, s->world.size, &s->layout);
+    const fz_status status = fz_config_layout(&s->config, s->program, s->world.size, &s->layout);
     if (purpose == FZ_FOR_TRAINING) return status;
     if (status != FZ_OK && status != FZ_ERR_USAGE) return status;
     if (status == FZ_OK && (purpose == FZ_FOR_EVAL || s->layout.shape.dp == 1)) return FZ_OK;
@@ -110,10 +109,11 @@ static fz_status refuse_damaged(const fz_session *s)
     int n = 0;
     FZ_TRY(fz_directory_steps(s->checkpoints, &steps, &n));
     fz_free(&steps);
-    FZ_CHECK(n == 0, FZ_ERR_FORMAT,
-             "run.dir: no checkpoint in %s can be used (%d tried; the warnings say why); put a good "
-             "copy there, or start anew in another run.dir",
-             s->checkpoints, n);
+    FZ_CHECK(
+        n == 0, FZ_ERR_FORMAT,
+        "run.dir: no checkpoint in %s can be used (%d tried; the warnings say why); put a good "
+        "copy there, or start anew in another run.dir",
+        s->checkpoints, n);
     return FZ_OK;
 }
 
@@ -151,8 +151,8 @@ static fz_status find_older(const fz_session *s, fz_ckpt_info *info)
 fz_status fz_session_load(fz_session *s, fz_ckpt_info *info)
 {
     for (;;) {
-        const fz_status status = fz_ckpt_load(s->world.group, s->checkpoints, info->step,
-                                              fz_trainer_state(s->trainer));
+        const fz_status status =
+            fz_ckpt_load(s->world.group, s->checkpoints, info->step, fz_trainer_state(s->trainer));
         if (status == FZ_OK) break;
         if (status != FZ_ERR_FORMAT) return status;
         FZ_TRY(find_older(s, info));
@@ -187,8 +187,9 @@ static fz_status build_index(const char *key, const fz_text_list *list, bool ski
                              fz_index **index_p)
 {
     char pattern[FZ_LIST_BYTES];
-    FZ_CHECK(list->n > 0, FZ_ERR_USAGE, "%s: no shards are given; name tar files, as in \"%s-*.tar\"",
-             key, strcmp(key, "data.eval") == 0 ? "eval" : "train");
+    FZ_CHECK(list->n > 0, FZ_ERR_USAGE,
+             "%s: no shards are given; name tar files, as in \"%s-*.tar\"", key,
+             strcmp(key, "data.eval") == 0 ? "eval" : "train");
     FZ_TRY(check_globs(key, list));
     fz_config_pattern(list, pattern, sizeof pattern);
     const fz_status status =
@@ -234,9 +235,8 @@ static fz_status load_tokenizer(const char *key, const char *path, int64_t vocab
     const fz_status status = fz_tokenizer_load(path, tokenizer_p);
     if (status != FZ_OK) return FZ_FAIL(status, "%s: %s", key, fz_last_error()->text);
     const int64_t has = fz_tokenizer_vocab(*tokenizer_p);
-    FZ_CHECK(has <= vocab, FZ_ERR_USAGE,
-             "%s: %s has %lld ids, but the model's vocabulary has %lld", key, path, (long long)has,
-             (long long)vocab);
+    FZ_CHECK(has <= vocab, FZ_ERR_USAGE, "%s: %s has %lld ids, but the model's vocabulary has %lld",
+             key, path, (long long)has, (long long)vocab);
     return FZ_OK;
 }
 

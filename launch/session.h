@@ -25,9 +25,9 @@ typedef struct fz_session {
     fz_program *program; /* owned */
     fz_plan *plan;       /* owned */
     fz_mesh mesh;
-    fz_trainer *trainer; /* owned */
+    fz_trainer *trainer;                         /* owned */
     fz_tokenizer *enc_tokenizer, *dec_tokenizer; /* owned; NULL where the config names none */
-    char checkpoints[FZ_TEXT_BYTES + 32]; /* run.dir/checkpoints */
+    char checkpoints[FZ_TEXT_BYTES + 32];        /* run.dir/checkpoints */
     bool can_continue; /* a committed checkpoint exists: a failing system is worth another start */
 } fz_session;
 
@@ -41,10 +41,11 @@ typedef enum fz_purpose {
 fz_status fz_session_start(fz_session *session, const fz_options *options);
 /* Program, layout, mesh, plan, trainer: all memory of this rank. */
 fz_status fz_session_build(fz_session *session, fz_purpose purpose);
-/* Newest checkpoint of run.dir; *found_p false when there is none. FZ_ERR_FORMAT when there are some
- * and none can be used. */
+/* Newest checkpoint of run.dir; *found_p false when there is none. FZ_ERR_FORMAT when there are
+ * some and none can be used. */
 fz_status fz_session_find(fz_session *session, bool *found_p, fz_ckpt_info *info);
-/* What was found into the trainer. Where its payload is damaged, an older one, which info then is. */
+/* What was found into the trainer. Where its payload is damaged, an older one, which info then is.
+ */
 fz_status fz_session_load(fz_session *session, fz_ckpt_info *info);
 /* Both, for commands that cannot do without. FZ_ERR_USAGE when there is none. */
 fz_status fz_session_load_newest(fz_session *session, fz_ckpt_info *info);

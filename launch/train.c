@@ -26,9 +26,10 @@ static const fz_option options_table[] = {
 };
 static const fz_command command = {
     .usage = "florenz train CONFIG [OPTION]...",
-    .about = "Trains, or continues where run.dir's newest checkpoint ends, on any number of ranks:\n"
-             "under mpirun, under srun, or alone. USR1, TERM and INT mean: finish the step, save,\n"
-             "leave with 75 (run me again).",
+    .about =
+        "Trains, or continues where run.dir's newest checkpoint ends, on any number of ranks:\n"
+        "under mpirun, under srun, or alone. USR1, TERM and INT mean: finish the step, save,\n"
+        "leave with 75 (run me again).",
     .least_args = 0,
     .most_args = 1,
     .options = options_table,
@@ -91,8 +92,7 @@ static fz_status report_step(fz_run *run, const fz_step_result *result, int64_t 
     for (int i = 0; i < FZ_N_SHARES; i++)
         row.seconds += row.share_s[i];
     const fz_status status = fz_metrics_write(&run->metrics, &row);
-    fz_progress_step(&run->progress, result, row.seconds,
-                     row.share_s[FZ_SHARE_DATA] / row.seconds);
+    fz_progress_step(&run->progress, result, row.seconds, row.share_s[FZ_SHARE_DATA] / row.seconds);
     if (result->step == run->first_step + 1) {
         const double now = fz_clock_since_exec_s();
         fz_info("first step done %.2f s after the start of the program (MPI and config %.2f, plan "
@@ -107,8 +107,7 @@ static fz_status evaluate(fz_run *run)
 {
     fz_evaluation evaluation;
     fz_span_begin("evaluate", FZ_SHARE_OTHER);
-    const fz_status status =
-        fz_evaluator_run(&run->evaluator, run->session.trainer, &evaluation);
+    const fz_status status = fz_evaluator_run(&run->evaluator, run->session.trainer, &evaluation);
     fz_span_end();
     FZ_TRY(status);
     fz_info("step %lld: held-out loss %.4f over %lld samples", (long long)run->step,
@@ -198,9 +197,8 @@ static fz_status say_end(fz_run *run, double seconds)
     FZ_TRY(fz_trainer_digest(s->trainer, &digest));
     FZ_TRY(fz_allreduce_max_int(s->world.group, most, 2));
     if (s->world.rank == 0) fz_progress_end(&run->progress);
-    fz_info("steps %lld to %lld in %.1f s; %lld samples replaced",
-            (long long)run->first_step + 1, (long long)run->step, seconds,
-            (long long)run->feed.n_replaced);
+    fz_info("steps %lld to %lld in %.1f s; %lld samples replaced", (long long)run->first_step + 1,
+            (long long)run->step, seconds, (long long)run->feed.n_replaced);
     fz_info("parameters %016" PRIx64 " after step %lld", digest, (long long)run->step);
     fz_info("memory of a rank: %.1f MiB of the plan, %.1f MiB at most; %lld blocks taken after the "
             "first step",

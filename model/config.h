@@ -35,8 +35,8 @@ typedef struct fz_model_config {
     /* text limits, tokens per sample */
     int64_t max_prompt, max_output; /* prompt ids with <s> </s>; labels with bos eos */
     /* freezing */
-    bool freeze_recipe;  /* the published recipe's set (model.md 14) */
-    int n_freeze;        /* and every tensor whose name matches one of these (fnmatch) */
+    bool freeze_recipe; /* the published recipe's set (model.md 14) */
+    int n_freeze;       /* and every tensor whose name matches one of these (fnmatch) */
     char freeze[FZ_PATTERNS_MAX][FZ_PATTERN_BYTES];
     bool frozen_dropout; /* dropout and drop-path stay active in frozen parts */
     /* weight decay mask: which tensors AdamW decays */

@@ -8,7 +8,8 @@
 int64_t fz_param_elements(const fz_param *param)
 {
     int64_t n = 1;
-    for (int a = 0; a < param->ndim; a++) n *= param->shape[a];
+    for (int a = 0; a < param->ndim; a++)
+        n *= param->shape[a];
     return n;
 }
 
@@ -65,11 +66,13 @@ void fz_param_piece_box(const fz_param *param, int64_t n_shards, int64_t shard,
 static void init_run(const fz_param *param, uint64_t key, int64_t i0, int64_t n, float *out)
 {
     if (param->init == FZ_INIT_ZERO || param->init == FZ_INIT_ONE) {
-        for (int64_t i = 0; i < n; i++) out[i] = param->init == FZ_INIT_ONE ? 1.0f : 0.0f;
+        for (int64_t i = 0; i < n; i++)
+            out[i] = param->init == FZ_INIT_ONE ? 1.0f : 0.0f;
         return;
     }
     fz_rng_normal(out, key, i0, n);
-    for (int64_t i = 0; i < n; i++) out[i] *= param->std;
+    for (int64_t i = 0; i < n; i++)
+        out[i] *= param->std;
     if (param->init != FZ_INIT_EMBEDDING) return;
     const int64_t width = param->shape[1];
     for (int64_t c = 0; c < width; c++) {

@@ -8,15 +8,15 @@
 #include "core/state_view.h"
 
 typedef enum fz_cut {
-    FZ_CUT_NONE,   /* one piece, every tensor rank holds it; its gradient is equal on all of them
-                      by construction                                                             */
-    FZ_CUT_ROWS,   /* S pieces of rows (axis 0)                                                   */
-    FZ_CUT_COLS,   /* S pieces of columns (axis 1), each stored contiguously as (rows, cols/S)    */
-    FZ_CUT_HEADS,  /* rows by key/value head where heads < S: logical pieces = S / replicas, shard s
-                      holds piece s / replicas; gradients are kept per shard and summed over the
-                      replicas (tree) after the lanes                                             */
-    FZ_CUT_VOCAB,  /* rows, padded in memory to pieces of ceil(V/S) rows; padding is zero, has no
-                      gradient and is never in a file                                             */
+    FZ_CUT_NONE,  /* one piece, every tensor rank holds it; its gradient is equal on all of them
+                     by construction                                                             */
+    FZ_CUT_ROWS,  /* S pieces of rows (axis 0)                                                   */
+    FZ_CUT_COLS,  /* S pieces of columns (axis 1), each stored contiguously as (rows, cols/S)    */
+    FZ_CUT_HEADS, /* rows by key/value head where heads < S: logical pieces = S / replicas, shard s
+                     holds piece s / replicas; gradients are kept per shard and summed over the
+                     replicas (tree) after the lanes                                             */
+    FZ_CUT_VOCAB, /* rows, padded in memory to pieces of ceil(V/S) rows; padding is zero, has no
+                     gradient and is never in a file                                             */
 } fz_cut;
 
 typedef enum fz_init {

@@ -65,7 +65,8 @@ int fz_program_live(const fz_program *program, int cut, fz_live live[FZ_N_STREAM
     if (cut > enc_first && cut <= last_enc_reader(program))
         live[n++] = (fz_live){.stream = FZ_STREAM_ENC,
                               .width = program->config.enc_width,
-                              .needs_grad = fz_program_trains(program, 0, cut < dec_first ? cut : dec_first)};
+                              .needs_grad =
+                                  fz_program_trains(program, 0, cut < dec_first ? cut : dec_first)};
     if (cut > dec_first)
         live[n++] = (fz_live){.stream = FZ_STREAM_DEC,
                               .width = program->config.dec_width,
@@ -92,8 +93,8 @@ int64_t fz_program_stream_max(const fz_program *program, int first, int last, fz
 {
     int64_t most = 0;
     fz_live live[FZ_N_STREAMS];
-    const int n_live = first > 0 && first < program->n_blocks
-                           ? fz_program_live(program, first, live) : 0;
+    const int n_live =
+        first > 0 && first < program->n_blocks ? fz_program_live(program, first, live) : 0;
     for (int i = 0; i < n_live; i++) {
         if (live[i].stream != stream) continue;
         const int64_t n = fz_stream_floats(&live[i], sizes);

@@ -98,23 +98,23 @@ enum { FZ_BLOCK_USES = 48 };
 
 struct fz_block {
     const fz_block_kind *kind;
-    char name[64];    /* "decoder.layer[3]" */
-    int index;        /* in the program */
-    int layer;        /* l, or vision stage s */
-    int sub;          /* vision: block inside the stage; else 0 */
-    int sub_global;   /* vision: sub-block number k of 24 for the drop-path rate */
+    char name[64];  /* "decoder.layer[3]" */
+    int index;      /* in the program */
+    int layer;      /* l, or vision stage s */
+    int sub;        /* vision: block inside the stage; else 0 */
+    int sub_global; /* vision: sub-block number k of 24 for the drop-path rate */
     fz_stream writes;
-    bool reads_enc;   /* besides the stream it writes */
+    bool reads_enc; /* besides the stream it writes */
     /* rows of the stream it writes: per local image, or per token (rows_per_image 0) */
     int64_t out_rows_per_image, out_width;
     int n_uses;
-    int first_use;    /* uses [first_use, first_use + n_uses) are this block's, in the order its
-                         source names them (enum in blocks/<family>.h) */
-    bool trains;                      /* any of its uses is trainable */
-    bool wants_input_grad;            /* a gradient of the stream it transforms is needed below */
-    bool wants_enc_grad;              /* reads_enc and somebody below trains                     */
-    uint32_t site;                    /* first dropout site number; a block has 64               */
-    bool dropout_active;              /* false: frozen and frozen_dropout off                    */
+    int first_use; /* uses [first_use, first_use + n_uses) are this block's, in the order its
+                      source names them (enum in blocks/<family>.h) */
+    bool trains;   /* any of its uses is trainable */
+    bool wants_input_grad; /* a gradient of the stream it transforms is needed below */
+    bool wants_enc_grad;   /* reads_enc and somebody below trains                     */
+    uint32_t site;         /* first dropout site number; a block has 64               */
+    bool dropout_active;   /* false: frozen and frozen_dropout off                    */
 };
 
 /* Whether a backward pass of this block will ever run. Where not, forward takes only the stream it
@@ -132,12 +132,13 @@ struct fz_program {
     int n_params;
     fz_param *params; /* owned; unique: tied copies once; order = first use */
     int n_uses;
-    fz_use *uses; /* owned */
+    fz_use *uses;                    /* owned */
     int64_t n_elements, n_trainable; /* all parameters, and those trained */
 };
 
 /* Builds the list. FZ_ERR_USAGE for sizes that do not divide by n_shards. */
-fz_status fz_program_create(const fz_model_config *config, int64_t n_shards, fz_program **program_p);
+fz_status fz_program_create(const fz_model_config *config, int64_t n_shards,
+                            fz_program **program_p);
 void fz_program_destroy(fz_program **program);
 
 /* A stream that crosses the cut before block `cut` (0 < cut < n_blocks). */

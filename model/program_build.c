@@ -23,7 +23,8 @@ typedef struct builder {
 static int64_t count_blocks(const fz_model_config *c)
 {
     int64_t n = 0;
-    for (int s = 0; s < FZ_VISION_STAGES; s++) n += 1 + 2 * c->vision_depths[s];
+    for (int s = 0; s < FZ_VISION_STAGES; s++)
+        n += 1 + 2 * c->vision_depths[s];
     return n + 1 + 1 + c->enc_layers + 1 + c->dec_layers + 1;
 }
 
@@ -318,9 +319,9 @@ static void kv_weight(builder *b, const char *layer, const char *name, int64_t i
 {
     const fz_model_config *c = &b->program->config;
     const bool replicate = c->dec_kv_heads < b->S;
-    fz_param *param = addf(b, c->dec_kv_heads * c->dec_head_dim, in,
-                           replicate ? FZ_CUT_HEADS : FZ_CUT_ROWS, FZ_INIT_NORMAL, "%s.%s.weight",
-                           layer, name);
+    fz_param *param =
+        addf(b, c->dec_kv_heads * c->dec_head_dim, in, replicate ? FZ_CUT_HEADS : FZ_CUT_ROWS,
+             FZ_INIT_NORMAL, "%s.%s.weight", layer, name);
     if (replicate) param->replicas = (int)(b->S / c->dec_kv_heads);
 }
 
@@ -432,7 +433,8 @@ fz_status fz_program_build(fz_program *program)
         bool matched = false;
         for (int i = 0; i < program->n_params && !matched; i++)
             matched = fnmatch(c->freeze[f], program->params[i].name, 0) == 0;
-        FZ_CHECK(matched, FZ_ERR_USAGE, "model.freeze: pattern '%s' matches no tensor", c->freeze[f]);
+        FZ_CHECK(matched, FZ_ERR_USAGE, "model.freeze: pattern '%s' matches no tensor",
+                 c->freeze[f]);
     }
     return FZ_OK;
 }

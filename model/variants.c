@@ -6,48 +6,141 @@
 #define VISION_BASE .image_size = 224, .vision_dims = {128, 256, 512, 1024}, DEPTHS
 #define VISION_LARGE .image_size = 224, .vision_dims = {256, 512, 1024, 2048}, DEPTHS
 #define DEPTHS .vision_depths = {1, 1, 9, 1}, .drop_path = 0.1
-#define ENC_BASE .enc_layers = 6, .enc_width = 768, .enc_heads = 12, .enc_ffn = 3072, \
-                 .enc_positions = 1026
-#define ENC_LARGE .enc_layers = 12, .enc_width = 1024, .enc_heads = 16, .enc_ffn = 4096, \
-                  .enc_positions = 4098
+#define ENC_BASE                                                                                   \
+    .enc_layers = 6, .enc_width = 768, .enc_heads = 12, .enc_ffn = 3072, .enc_positions = 1026
+#define ENC_LARGE                                                                                  \
+    .enc_layers = 12, .enc_width = 1024, .enc_heads = 16, .enc_ffn = 4096, .enc_positions = 4098
 #define DROPOUT .init_std = 0.02, .dropout = 0.1, .attn_dropout = 0.1, .act_dropout = 0.1
-#define GEMMA .family = FZ_DECODER_GEMMA, .query_scalar = 256, .attn_softcap = 50, \
-              .final_softcap = 30, .sliding_window = 4096, .rope_theta = 10000, .cross_every = 1
-#define COMMON DROPOUT, .max_prompt = 128, .max_output = 128, .freeze_recipe = true, \
-               .frozen_dropout = true, .decay = FZ_DECAY_RECIPE
+#define GEMMA                                                                                      \
+    .family = FZ_DECODER_GEMMA, .query_scalar = 256, .attn_softcap = 50, .final_softcap = 30,      \
+    .sliding_window = 4096, .rope_theta = 10000, .cross_every = 1
+#define COMMON                                                                                     \
+    DROPOUT, .max_prompt = 128, .max_output = 128, .freeze_recipe = true, .frozen_dropout = true,  \
+             .decay = FZ_DECAY_RECIPE
 
 static const fz_model_config variants[] = {
-    {.variant = "0.4b", VISION_BASE, ENC_BASE, .enc_vocab = 51328, .family = FZ_DECODER_BART,
-     .dec_layers = 6, .dec_width = 768, .dec_heads = 12, .dec_kv_heads = 12, .dec_head_dim = 64,
-     .dec_ffn = 3072, .dec_positions = 1026, .dec_vocab = 257024, .query_scalar = 64,
-     .final_softcap = 30, .cross_every = 1, COMMON},
-    {.variant = "1.0b", VISION_LARGE, ENC_LARGE, .enc_vocab = 51328, .family = FZ_DECODER_BART,
-     .dec_layers = 12, .dec_width = 1024, .dec_heads = 16, .dec_kv_heads = 16, .dec_head_dim = 64,
-     .dec_ffn = 4096, .dec_positions = 4098, .dec_vocab = 257024, .query_scalar = 64,
-     .final_softcap = 30, .cross_every = 1, COMMON},
-    {.variant = "3.5b", VISION_LARGE, ENC_LARGE, .enc_vocab = 51289, GEMMA, .dec_layers = 26,
-     .dec_width = 2304, .dec_heads = 8, .dec_kv_heads = 4, .dec_head_dim = 256, .dec_ffn = 9216,
-     .dec_vocab = 256000, COMMON},
-    {.variant = "11.2b", VISION_LARGE, ENC_LARGE, .enc_vocab = 51289, GEMMA, .dec_layers = 42,
-     .dec_width = 3584, .dec_heads = 16, .dec_kv_heads = 8, .dec_head_dim = 256, .dec_ffn = 14336,
-     .dec_vocab = 256000, COMMON},
+    {.variant = "0.4b",
+     VISION_BASE,
+     ENC_BASE,
+     .enc_vocab = 51328,
+     .family = FZ_DECODER_BART,
+     .dec_layers = 6,
+     .dec_width = 768,
+     .dec_heads = 12,
+     .dec_kv_heads = 12,
+     .dec_head_dim = 64,
+     .dec_ffn = 3072,
+     .dec_positions = 1026,
+     .dec_vocab = 257024,
+     .query_scalar = 64,
+     .final_softcap = 30,
+     .cross_every = 1,
+     COMMON},
+    {.variant = "1.0b",
+     VISION_LARGE,
+     ENC_LARGE,
+     .enc_vocab = 51328,
+     .family = FZ_DECODER_BART,
+     .dec_layers = 12,
+     .dec_width = 1024,
+     .dec_heads = 16,
+     .dec_kv_heads = 16,
+     .dec_head_dim = 64,
+     .dec_ffn = 4096,
+     .dec_positions = 4098,
+     .dec_vocab = 257024,
+     .query_scalar = 64,
+     .final_softcap = 30,
+     .cross_every = 1,
+     COMMON},
+    {.variant = "3.5b",
+     VISION_LARGE,
+     ENC_LARGE,
+     .enc_vocab = 51289,
+     GEMMA,
+     .dec_layers = 26,
+     .dec_width = 2304,
+     .dec_heads = 8,
+     .dec_kv_heads = 4,
+     .dec_head_dim = 256,
+     .dec_ffn = 9216,
+     .dec_vocab = 256000,
+     COMMON},
+    {.variant = "11.2b",
+     VISION_LARGE,
+     ENC_LARGE,
+     .enc_vocab = 51289,
+     GEMMA,
+     .dec_layers = 42,
+     .dec_width = 3584,
+     .dec_heads = 16,
+     .dec_kv_heads = 8,
+     .dec_head_dim = 256,
+     .dec_ffn = 14336,
+     .dec_vocab = 256000,
+     COMMON},
     /* Awkward on purpose: windows need padding at every stage, the vocabulary is odd, Hq * hd is
      * not the width, there are fewer key/value heads than shards, the sliding window bites. */
-    {.variant = "tiny-bart", .image_size = 72, .vision_dims = {32, 64, 96, 128},
-     .vision_depths = {1, 1, 2, 1}, .drop_path = 0.1, .enc_layers = 2, .enc_width = 64,
-     .enc_heads = 4, .enc_ffn = 148, .enc_positions = 130, .enc_vocab = 509,
-     .family = FZ_DECODER_BART, .dec_layers = 2, .dec_width = 64, .dec_heads = 4,
-     .dec_kv_heads = 4, .dec_head_dim = 16, .dec_ffn = 148, .dec_positions = 130, .dec_vocab = 509,
-     .query_scalar = 16, .final_softcap = 30, .cross_every = 1, DROPOUT, .max_prompt = 40,
-     .max_output = 40, .freeze_recipe = false, .frozen_dropout = true, .decay = FZ_DECAY_RECIPE},
-    {.variant = "tiny-gemma", .image_size = 72, .vision_dims = {32, 64, 96, 128},
-     .vision_depths = {1, 1, 2, 1}, .drop_path = 0.1, .enc_layers = 2, .enc_width = 64,
-     .enc_heads = 4, .enc_ffn = 148, .enc_positions = 130, .enc_vocab = 509,
-     .family = FZ_DECODER_GEMMA, .dec_layers = 3, .dec_width = 96, .dec_heads = 8,
-     .dec_kv_heads = 2, .dec_head_dim = 16, .dec_ffn = 180, .dec_vocab = 509, .query_scalar = 24,
-     .attn_softcap = 50, .final_softcap = 30, .sliding_window = 8, .rope_theta = 10000,
-     .cross_every = 1, DROPOUT, .max_prompt = 40, .max_output = 40, .freeze_recipe = false,
-     .frozen_dropout = true, .decay = FZ_DECAY_RECIPE},
+    {.variant = "tiny-bart",
+     .image_size = 72,
+     .vision_dims = {32, 64, 96, 128},
+     .vision_depths = {1, 1, 2, 1},
+     .drop_path = 0.1,
+     .enc_layers = 2,
+     .enc_width = 64,
+     .enc_heads = 4,
+     .enc_ffn = 148,
+     .enc_positions = 130,
+     .enc_vocab = 509,
+     .family = FZ_DECODER_BART,
+     .dec_layers = 2,
+     .dec_width = 64,
+     .dec_heads = 4,
+     .dec_kv_heads = 4,
+     .dec_head_dim = 16,
+     .dec_ffn = 148,
+     .dec_positions = 130,
+     .dec_vocab = 509,
+     .query_scalar = 16,
+     .final_softcap = 30,
+     .cross_every = 1,
+     DROPOUT,
+     .max_prompt = 40,
+     .max_output = 40,
+     .freeze_recipe = false,
+     .frozen_dropout = true,
+     .decay = FZ_DECAY_RECIPE},
+    {.variant = "tiny-gemma",
+     .image_size = 72,
+     .vision_dims = {32, 64, 96, 128},
+     .vision_depths = {1, 1, 2, 1},
+     .drop_path = 0.1,
+     .enc_layers = 2,
+     .enc_width = 64,
+     .enc_heads = 4,
+     .enc_ffn = 148,
+     .enc_positions = 130,
+     .enc_vocab = 509,
+     .family = FZ_DECODER_GEMMA,
+     .dec_layers = 3,
+     .dec_width = 96,
+     .dec_heads = 8,
+     .dec_kv_heads = 2,
+     .dec_head_dim = 16,
+     .dec_ffn = 180,
+     .dec_vocab = 509,
+     .query_scalar = 24,
+     .attn_softcap = 50,
+     .final_softcap = 30,
+     .sliding_window = 8,
+     .rope_theta = 10000,
+     .cross_every = 1,
+     DROPOUT,
+     .max_prompt = 40,
+     .max_output = 40,
+     .freeze_recipe = false,
+     .frozen_dropout = true,
+     .decay = FZ_DECAY_RECIPE},
 };
 
 const char *fz_model_variant_names(void)
@@ -70,7 +163,8 @@ fz_status fz_model_variant(const char *name, fz_model_config *config)
 int64_t fz_vision_side(const fz_model_config *config, int stage)
 {
     int64_t side = (config->image_size + 3) / 4;
-    for (int s = 0; s < stage; s++) side = (side + 1) / 2;
+    for (int s = 0; s < stage; s++)
+        side = (side + 1) / 2;
     return side;
 }
 

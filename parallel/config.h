@@ -11,9 +11,9 @@ typedef enum fz_lr_kind { FZ_LR_COSINE, FZ_LR_LINEAR, FZ_LR_CONSTANT } fz_lr_kin
 
 typedef struct fz_train_config {
     uint64_t seed;
-    int64_t steps; /* length of the learning-rate schedule */
+    int64_t steps;                                 /* length of the learning-rate schedule */
     int64_t global_batch, loss_batch, micro_batch; /* samples; each divides the one before */
-    double clip;   /* global norm; 0: off */
+    double clip;                                   /* global norm; 0: off */
     double lr, weight_decay, beta1, beta2, eps;
     int64_t warmup;
     fz_lr_kind lr_kind;

@@ -96,8 +96,7 @@ static fz_status sum_replicas(const fz_copies *copies, const fz_held *held, floa
     const int64_t replicas = copies->program->params[held->param].replicas;
     const int64_t n = held->piece_elements, ranks = sharing_ranks(copies, held);
 
-    if (ranks > 1)
-        return sum_piece(copies, copies->sum[fz_log2(ranks)], grad, held->n_pieces, n);
+    if (ranks > 1) return sum_piece(copies, copies->sum[fz_log2(ranks)], grad, held->n_pieces, n);
     for (int64_t piece = 0; piece < held->n_pieces; piece += replicas)
         FZ_TRY(sum_piece(copies, NULL, grad + piece * n, replicas, n));
     return FZ_OK;

@@ -55,8 +55,7 @@ static void add_buffers(void *context, int left, int right)
     float *const *grads = dp->memory->grads;
 
     fz_span_begin("data.lanes", FZ_SHARE_COMPUTE);
-    const fz_status status =
-        dp->ops->add(grads[left], grads[right], dp->memory->grad_floats, NULL);
+    const fz_status status = dp->ops->add(grads[left], grads[right], dp->memory->grad_floats, NULL);
     fz_span_end();
     if (dp->status == FZ_OK) dp->status = status;
 }

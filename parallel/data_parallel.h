@@ -18,8 +18,8 @@ typedef struct fz_data_parallel {
     fz_ordered_sum *sum;          /* owned; NULL with one data rank */
     float **use_grads;            /* owned: by use, into the current lane's buffer: fz_exec.grads */
     fz_lane_stack stack;
-    int64_t lane; /* that runs, or runs next */
-    int buffer;   /* of the lane that runs; -1: none */
+    int64_t lane;     /* that runs, or runs next */
+    int buffer;       /* of the lane that runs; -1: none */
     fz_status status; /* of additions made in the stack's callback */
 } fz_data_parallel;
 

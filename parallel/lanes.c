@@ -36,8 +36,8 @@ void fz_lane_stack_push(fz_lane_stack *stack, int64_t lane, int buffer)
     fz_tree_push(&stack->tree, node, fold, stack);
 }
 
-void fz_lane_stack_simulate(fz_lane_stack *stack, int64_t n_micro, int64_t n_lanes,
-                            int64_t n_ranks, int64_t rank)
+void fz_lane_stack_simulate(fz_lane_stack *stack, int64_t n_micro, int64_t n_lanes, int64_t n_ranks,
+                            int64_t rank)
 {
     const int64_t end = fz_rank_first_lane(n_lanes, n_ranks, rank + 1);
 

@@ -37,7 +37,7 @@ void fz_lane_stack_push(fz_lane_stack *stack, int64_t lane, int buffer);
 
 /* What data rank `rank` brings after a step of n_micro micro-batches: the stack with its roots and
  * the number of buffers it took. */
-void fz_lane_stack_simulate(fz_lane_stack *stack, int64_t n_micro, int64_t n_lanes,
-                            int64_t n_ranks, int64_t rank);
+void fz_lane_stack_simulate(fz_lane_stack *stack, int64_t n_micro, int64_t n_lanes, int64_t n_ranks,
+                            int64_t rank);
 
 #endif

@@ -69,9 +69,8 @@ float fz_clip_factor(const fz_train_config *train, double norm)
     return factor < 1.0 ? (float)factor : 1.0f;
 }
 
-fz_status fz_optimizer_update(const fz_plan *plan, const fz_rank_memory *memory,
-                              const fz_ops *ops, const float *grads, int64_t step, float lr,
-                              float grad_scale)
+fz_status fz_optimizer_update(const fz_plan *plan, const fz_rank_memory *memory, const fz_ops *ops,
+                              const float *grads, int64_t step, float lr, float grad_scale)
 {
     const fz_train_config *train = &plan->train;
     const double t = (double)(step + 1);

@@ -27,8 +27,7 @@ double fz_norm_total(const fz_plan *plan, const double *parts);
 float fz_clip_factor(const fz_train_config *train, double norm);
 
 /* One AdamW update of all trained pieces held here; step counts from 0. */
-fz_status fz_optimizer_update(const fz_plan *plan, const fz_rank_memory *memory,
-                              const fz_ops *ops, const float *grads, int64_t step, float lr,
-                              float grad_scale);
+fz_status fz_optimizer_update(const fz_plan *plan, const fz_rank_memory *memory, const fz_ops *ops,
+                              const float *grads, int64_t step, float lr, float grad_scale);
 
 #endif

@@ -288,8 +288,7 @@ fz_status fz_pipeline_play(fz_pipeline *p, const fz_pipeline_run *run)
     for (int64_t i = 0; i < n_actions; i++) {
         FZ_TRY(post_early(p, run));
         const bool forward = !run->training || run->list[i].kind == FZ_ACTION_FORWARD;
-        FZ_ASSERT(!run->training ||
-                  run->list[i].micro == (forward ? p->n_forward : p->n_backward));
+        FZ_ASSERT(!run->training || run->list[i].micro == (forward ? p->n_forward : p->n_backward));
         FZ_TRY(forward ? forward_action(p, run) : backward_action(p, run));
     }
     /* The buffers belong to the next run from here on. */

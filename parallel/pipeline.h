@@ -17,18 +17,18 @@
 #include "parallel/schedule.h"
 
 typedef struct fz_pipeline {
-    const fz_plan *plan;      /* borrowed */
-    const fz_rank_plan *rp;   /* borrowed */
-    fz_rank_memory *memory;   /* borrowed */
-    const fz_group *group;    /* borrowed: the pipeline group */
-    fz_exec exec;             /* what blocks get; the caller fills hooks, weights, grads, seed */
+    const fz_plan *plan;    /* borrowed */
+    const fz_rank_plan *rp; /* borrowed */
+    fz_rank_memory *memory; /* borrowed */
+    const fz_group *group;  /* borrowed: the pipeline group */
+    fz_exec exec;           /* what blocks get; the caller fills hooks, weights, grads, seed */
     int n_below, n_above;
     fz_live below[FZ_N_STREAMS], above[FZ_N_STREAMS];
     bool has_backward;
-    void **saved;             /* owned: in_flight x local blocks */
-    fz_request *sent_up;      /* owned: in_flight x FZ_N_STREAMS */
+    void **saved;        /* owned: in_flight x local blocks */
+    fz_request *sent_up; /* owned: in_flight x FZ_N_STREAMS */
     fz_request sent_down[FZ_N_STREAMS], from_below[FZ_N_STREAMS], from_above[FZ_N_STREAMS];
-    int64_t n_forward, n_backward; /* passes done in this run */
+    int64_t n_forward, n_backward;        /* passes done in this run */
     bool forward_posted, backward_posted; /* receives of the next pass of either kind */
 } fz_pipeline;
 
@@ -37,9 +37,9 @@ typedef struct fz_pipeline {
 typedef struct fz_pipeline_run {
     const fz_microbatch *micro;
     int64_t n_micro;
-    bool training;           /* false: forward passes only */
-    const fz_action *list;   /* training: 2 n_micro actions */
-    double *loss_sum;        /* (n_micro); written where the head runs */
+    bool training;         /* false: forward passes only */
+    const fz_action *list; /* training: 2 n_micro actions */
+    double *loss_sum;      /* (n_micro); written where the head runs */
     void *context;
     fz_status (*after_forward)(void *context, int64_t micro);
     fz_status (*before_backward)(void *context, int64_t micro);

@@ -33,8 +33,8 @@ static fz_sizes average_sizes(const fz_program *program, int64_t micro_batch)
 }
 
 /* FLOPs of the passes that really run. */
-static fz_flops block_flops(const fz_program *program, const fz_block *block,
-                            const fz_sizes *sizes, fz_shards shards)
+static fz_flops block_flops(const fz_program *program, const fz_block *block, const fz_sizes *sizes,
+                            fz_shards shards)
 {
     fz_flops flops = {0};
     block->kind->flops(block, program, sizes, shards, &flops);
@@ -123,8 +123,7 @@ static fz_status cut_stages(fz_plan *plan)
     FZ_TRY(FZ_NEW(&cost, program->n_blocks));
     for (int b = 0; b < program->n_blocks; b++) {
         const fz_flops flops = block_flops(program, &program->blocks[b], &sizes, all);
-        cost[b] =
-            flops.forward + flops.backward_input + flops.backward_weight + BLOCK_OVERHEAD;
+        cost[b] = flops.forward + flops.backward_input + flops.backward_weight + BLOCK_OVERHEAD;
     }
     const fz_status status = fz_balance_cuts(cost, program->n_blocks, plan->n_stages, plan->cut);
     for (int s = 0; s < plan->n_stages && status == FZ_OK; s++)
@@ -168,9 +167,8 @@ static fz_status fill_plan(fz_plan *plan)
     index_params(plan);
     FZ_TRY(cut_stages(plan));
     for (int64_t r = 0; r < d; r++) {
-        const int64_t n =
-            fz_lane_first_micro(plan->n_micro, K, fz_rank_first_lane(K, d, r + 1)) -
-            fz_lane_first_micro(plan->n_micro, K, fz_rank_first_lane(K, d, r));
+        const int64_t n = fz_lane_first_micro(plan->n_micro, K, fz_rank_first_lane(K, d, r + 1)) -
+                          fz_lane_first_micro(plan->n_micro, K, fz_rank_first_lane(K, d, r));
         if (n > most_micro) most_micro = n;
     }
     FZ_TRY(fz_schedule_simulate(plan->layout.schedule, plan->n_stages, most_micro, &report));
@@ -262,8 +260,7 @@ static void plan_flops(const fz_plan *plan, fz_rank_plan *rp)
     for (int b = rp->first_block; b < rp->last_block; b++) {
         const fz_flops flops = block_flops(program, &program->blocks[b], &sizes, rp->shards);
         rp->flops_forward += flops.forward * (double)rp->n_micro;
-        rp->flops_backward +=
-            (flops.backward_input + flops.backward_weight) * (double)rp->n_micro;
+        rp->flops_backward += (flops.backward_input + flops.backward_weight) * (double)rp->n_micro;
     }
 }
 
@@ -280,8 +277,8 @@ static void plan_lanes(const fz_plan *plan, fz_rank_plan *rp)
     /* A rank without any micro-batch still needs a place for the sum over the others. */
     rp->grad_buffers = stack.n_buffers > 0 ? stack.n_buffers : 1;
 
-    const int64_t in_flight = fz_schedule_in_flight(plan->layout.schedule, rp->coord.pp,
-                                                    plan->n_stages, rp->n_micro);
+    const int64_t in_flight =
+        fz_schedule_in_flight(plan->layout.schedule, rp->coord.pp, plan->n_stages, rp->n_micro);
     /* Nothing is saved for later where nothing flows back: one slot is filled while the other's
      * streams are still being sent. */
     const bool backward = fz_plan_has_backward(plan, rp->coord.pp);

@@ -40,8 +40,8 @@ typedef struct fz_plan {
     fz_layout_config layout;
     int64_t n_micro; /* M = global_batch / micro_batch */
     int n_stages;
-    int *cut;          /* owned: n_stages + 1 block indices */
-    double *cost;      /* owned: n_stages, FLOPs of a micro-batch of average texts */
+    int *cut;     /* owned: n_stages + 1 block indices */
+    double *cost; /* owned: n_stages, FLOPs of a micro-batch of average texts */
     double bubble;
     int *param_uses;     /* owned: 2 a parameter: its first and its second use; -1: none */
     int64_t *norm_first; /* owned: n_params + 1: number of each trained parameter's first logical

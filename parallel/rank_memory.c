@@ -182,8 +182,8 @@ static int streams_with_grad(const layout *l, bool needed[FZ_N_STREAMS])
         if (blocks[b].wants_input_grad && b > 0 && blocks[b].writes == FZ_STREAM_ENC)
             needed[blocks[b - 1].writes] = true; /* encoder.embed reads VISION */
     }
-    const int n = l->rp->first_block > 0
-                      ? fz_program_live(l->program, l->rp->first_block, live) : 0;
+    const int n =
+        l->rp->first_block > 0 ? fz_program_live(l->program, l->rp->first_block, live) : 0;
     for (int i = 0; i < n; i++) {
         if (!live[i].needs_grad) continue;
         needed[live[i].stream] = true;
@@ -199,8 +199,8 @@ static void take_dstreams(const layout *l)
 
     for (int s = 0; s < FZ_N_STREAMS; s++) {
         if (!needed[s]) continue;
-        const int64_t n = fz_program_stream_max(l->program, first, l->rp->last_block, (fz_stream)s,
-                                                &l->sizes);
+        const int64_t n =
+            fz_program_stream_max(l->program, first, l->rp->last_block, (fz_stream)s, &l->sizes);
         float *p = fz_arena_floats(l->arena, n);
         if (l->memory) l->memory->dstream[s] = p;
     }
@@ -276,22 +276,22 @@ static void take_other(const layout *l)
 void fz_rank_memory_layout(const fz_plan *plan, const fz_rank_plan *rank_plan, fz_arena *arena,
                            fz_rank_memory *memory, fz_plan_bytes *bytes)
 {
-    const layout l = {.plan = plan,
-                      .program = plan->program,
-                      .rp = rank_plan,
-                      .arena = arena,
-                      .memory = memory,
-                      .sizes = fz_program_max_sizes(plan->program, plan->train.micro_batch,
-                                                    rank_plan->shards)};
+    const layout l = {
+        .plan = plan,
+        .program = plan->program,
+        .rp = rank_plan,
+        .arena = arena,
+        .memory = memory,
+        .sizes = fz_program_max_sizes(plan->program, plan->train.micro_batch, rank_plan->shards)};
     fz_block_bytes most;
     size_t transient[2] = {0, 0}, mark = arena->used;
     const int64_t grad_floats = place_grads(&l);
 
-#define SECTION(name, call)                \
-    do {                                   \
-        call;                              \
-        bytes->name = arena->used - mark;  \
-        mark = arena->used;                \
+#define SECTION(name, call)                                                                        \
+    do {                                                                                           \
+        call;                                                                                      \
+        bytes->name = arena->used - mark;                                                          \
+        mark = arena->used;                                                                        \
     } while (0)
 
     block_bytes(&l, &most, transient);

@@ -10,10 +10,10 @@
 #include "parallel/plan.h"
 
 enum {
-    FZ_COMM_CHUNK = 1 << 18,   /* floats that one call of an ordered sum takes at most */
-    FZ_SUMSQ_CHUNK = 1024,     /* elements: grain of the global norm (design.md 5) */
-    FZ_SUMSQ_SLAB = 1024,      /* such chunks in one call */
-    FZ_EXTRA_COUNTS = 2,       /* integers exchanged behind the label counts */
+    FZ_COMM_CHUNK = 1 << 18, /* floats that one call of an ordered sum takes at most */
+    FZ_SUMSQ_CHUNK = 1024,   /* elements: grain of the global norm (design.md 5) */
+    FZ_SUMSQ_SLAB = 1024,    /* such chunks in one call */
+    FZ_EXTRA_COUNTS = 2,     /* integers exchanged behind the label counts */
 };
 
 /* A parameter this rank holds, wherever its uses are. */
@@ -23,12 +23,12 @@ typedef struct fz_held {
     int other_stage;     /* the stage of a tied parameter's other use; -1: none, or here */
     int64_t first_shard; /* of the pieces; 0 for uncut ones */
     int64_t n_pieces, piece_elements;
-    float *w;      /* n_pieces pieces, one behind the other */
-    float *m, *v;  /* AdamW moments likewise; NULL where frozen */
+    float *w;     /* n_pieces pieces, one behind the other */
+    float *m, *v; /* AdamW moments likewise; NULL where frozen */
 } fz_held;
 
 typedef struct fz_rank_memory {
-    void *base; /* owned: the one allocation; everything below points into it */
+    void *base;  /* owned: the one allocation; everything below points into it */
     size_t used; /* bytes of it that were handed out */
 
     int n_held;
@@ -38,8 +38,8 @@ typedef struct fz_rank_memory {
     int64_t grad_floats;  /* of one gradient buffer: all trained uses, gaps stay zero */
     float **grads;        /* owned array: rank_plan.grad_buffers buffers */
 
-    fz_arena *save;       /* owned array: one per micro-batch in flight */
-    float **received;     /* owned array: in_flight x FZ_N_STREAMS, streams from the stage below */
+    fz_arena *save;        /* owned array: one per micro-batch in flight */
+    float **received;      /* owned array: in_flight x FZ_N_STREAMS, streams from the stage below */
     fz_arena transient[2]; /* outputs that only the next block reads, by parity of the block */
     float *dstream[FZ_N_STREAMS]; /* NULL where no gradient flows */
     fz_arena keep, work;

@@ -67,8 +67,8 @@ fz_status fz_state_create(const fz_plan *plan, const fz_rank_plan *rank_plan,
     FZ_TRY(FZ_NEW(&views, most));
     for (int i = 0; i < memory->n_held; i++)
         for (int64_t j = 0; j < memory->held[i].n_pieces; j++)
-            state->n_views += piece_views(plan, rank_plan, &memory->held[i], j,
-                                          views + state->n_views);
+            state->n_views +=
+                piece_views(plan, rank_plan, &memory->held[i], j, views + state->n_views);
     state->views = views;
     return FZ_OK;
 }

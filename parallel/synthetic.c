@@ -49,8 +49,8 @@ static fz_status take(fz_synthetic *s)
 }
 
 fz_status fz_synthetic_create(const fz_program *program, const fz_train_config *train,
-                              const fz_trainer_needs *needs, int64_t min_prompt,
-                              int64_t min_output, fz_synthetic **synthetic_p)
+                              const fz_trainer_needs *needs, int64_t min_prompt, int64_t min_output,
+                              fz_synthetic **synthetic_p)
 {
     fz_synthetic *s = NULL;
     FZ_TRY(FZ_NEW(&s, 1));
@@ -99,10 +99,10 @@ static void fill_text(const fz_synthetic *s, int64_t n, int32_t *enc, int64_t n_
 {
     const fz_model_config *c = &s->program->config;
     const int64_t images = fz_image_tokens(c);
-    for (int64_t i = 0; i < images; i++) enc[i] = -1;
+    for (int64_t i = 0; i < images; i++)
+        enc[i] = -1;
     for (int64_t i = 0; i < n_prompt; i++)
-        enc[images + i] =
-            (int32_t)fz_rng_below(draw(s, DRAW_PROMPT, n, i), (uint32_t)c->enc_vocab);
+        enc[images + i] = (int32_t)fz_rng_below(draw(s, DRAW_PROMPT, n, i), (uint32_t)c->enc_vocab);
     for (int64_t i = 0; i < n_output; i++) {
         labels[i] = skewed(s, n, i, (uint32_t)c->dec_vocab);
         dec[i] = i == 0 ? START_ID : labels[i - 1];
@@ -117,7 +117,8 @@ static void fill_pixels(const fz_synthetic *s, int64_t n, float *out)
     for (int64_t i = 0; i < 16; i++)
         level[i] = 4.0f * (fz_rng_unit(draw(s, DRAW_PIXELS, n, i)) - 0.5f);
     for (int64_t y = 0; y < P; y++)
-        for (int64_t x = 0; x < P * 3; x++) out[y * P * 3 + x] = level[(x / 12 + y / 4 * 5) % 16];
+        for (int64_t x = 0; x < P * 3; x++)
+            out[y * P * 3 + x] = level[(x / 12 + y / 4 * 5) % 16];
 }
 
 static void fill_micro(fz_synthetic *s, int64_t step, int64_t m, fz_microbatch *micro)
@@ -126,8 +127,8 @@ static void fill_micro(fz_synthetic *s, int64_t step, int64_t m, fz_microbatch *
     const int64_t B = s->micro_batch, images = fz_image_tokens(c);
     const int64_t first = step * s->global_batch + (s->needs.first_micro + m) * B;
     const int64_t image_lo = fz_image_first(B, s->needs.n_shards, s->needs.first_shard);
-    const int64_t image_hi = fz_image_first(B, s->needs.n_shards,
-                                            s->needs.first_shard + s->needs.n_local_shards);
+    const int64_t image_hi =
+        fz_image_first(B, s->needs.n_shards, s->needs.first_shard + s->needs.n_local_shards);
     int32_t *enc_start = s->enc_start + m * (B + 1), *dec_start = s->dec_start + m * (B + 1);
     int32_t *enc = s->enc_ids + m * B * (images + c->max_prompt);
     int32_t *dec = s->dec_ids + m * B * c->max_output, *labels = s->labels + m * B * c->max_output;
@@ -167,7 +168,8 @@ static void fill_micro(fz_synthetic *s, int64_t step, int64_t m, fz_microbatch *
 
 void fz_synthetic_step(fz_synthetic *s, int64_t step, fz_step_batch *batch)
 {
-    for (int64_t m = 0; m < s->needs.n_micro; m++) fill_micro(s, step, m, &s->micro[m]);
+    for (int64_t m = 0; m < s->needs.n_micro; m++)
+        fill_micro(s, step, m, &s->micro[m]);
     *batch = (fz_step_batch){.step = step,
                              .first_micro = s->needs.first_micro,
                              .n_micro = s->needs.n_micro,

@@ -10,10 +10,10 @@
 typedef struct fz_tensor_parallel {
     const fz_group *group; /* borrowed */
     int64_t n_shards;
-    void *work;            /* borrowed: the rank's communication buffer */
-    fz_ordered_sum *sum;   /* owned; NULL: one rank holds all shards */
-    int64_t *counts;       /* owned: group size, for gathers */
-    fz_hooks hooks;        /* what blocks get */
+    void *work;          /* borrowed: the rank's communication buffer */
+    fz_ordered_sum *sum; /* owned; NULL: one rank holds all shards */
+    int64_t *counts;     /* owned: group size, for gathers */
+    fz_hooks hooks;      /* what blocks get */
 } fz_tensor_parallel;
 
 /* An ordered sum of one leaf per rank of group (a power of two), chunks of FZ_COMM_CHUNK floats. */

@@ -6,7 +6,8 @@
  *
  * A block does not copy the stream it reads: backward passes read it again, so it must stay where
  * it was (another block's save, a receive buffer of the same life) until backward_weight is done.
- * drop-path draws at sites block->site (attention) and block->site + 1 (FFN), by the image's sample.
+ * drop-path draws at sites block->site (attention) and block->site + 1 (FFN), by the image's
+ * sample.
  */
 #ifndef FZ_MODEL_BLOCKS_DAVIT_H
 #define FZ_MODEL_BLOCKS_DAVIT_H
@@ -16,10 +17,23 @@
 enum { FZ_PATCH_W, FZ_PATCH_B, FZ_PATCH_NORM_W, FZ_PATCH_NORM_B, FZ_PATCH_USES };
 
 enum { /* spatial and channel sub-blocks alike */
-    FZ_SUB_DW1_W, FZ_SUB_DW1_B, FZ_SUB_NORM1_W, FZ_SUB_NORM1_B,
-    FZ_SUB_QKV_W, FZ_SUB_QKV_B, FZ_SUB_PROJ_W, FZ_SUB_PROJ_B,
-    FZ_SUB_DW2_W, FZ_SUB_DW2_B, FZ_SUB_NORM2_W, FZ_SUB_NORM2_B,
-    FZ_SUB_FC1_W, FZ_SUB_FC1_B, FZ_SUB_FC2_W, FZ_SUB_FC2_B, FZ_SUB_USES
+       FZ_SUB_DW1_W,
+       FZ_SUB_DW1_B,
+       FZ_SUB_NORM1_W,
+       FZ_SUB_NORM1_B,
+       FZ_SUB_QKV_W,
+       FZ_SUB_QKV_B,
+       FZ_SUB_PROJ_W,
+       FZ_SUB_PROJ_B,
+       FZ_SUB_DW2_W,
+       FZ_SUB_DW2_B,
+       FZ_SUB_NORM2_W,
+       FZ_SUB_NORM2_B,
+       FZ_SUB_FC1_W,
+       FZ_SUB_FC1_B,
+       FZ_SUB_FC2_W,
+       FZ_SUB_FC2_B,
+       FZ_SUB_USES
 };
 
 enum { FZ_PROJ_W, FZ_PROJ_NORM_W, FZ_PROJ_NORM_B, FZ_PROJ_ROW, FZ_PROJ_COL, FZ_PROJ_USES };
@@ -27,6 +41,7 @@ enum { FZ_PROJ_W, FZ_PROJ_NORM_W, FZ_PROJ_NORM_B, FZ_PROJ_ROW, FZ_PROJ_COL, FZ_P
 extern const fz_block_kind fz_block_vision_patch;   /* block->layer = stage s */
 extern const fz_block_kind fz_block_vision_spatial; /* layer = s, sub_global = k of 2*sum(depths) */
 extern const fz_block_kind fz_block_vision_channel;
-extern const fz_block_kind fz_block_projector; /* VISION (images x side^2, C3) -> (images x (1+side^2), enc_width) */
+extern const fz_block_kind
+    fz_block_projector; /* VISION (images x side^2, C3) -> (images x (1+side^2), enc_width) */
 
 #endif

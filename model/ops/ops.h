@@ -69,7 +69,8 @@ typedef struct fz_attention_args {
     float scale, softcap;
     bool causal;
     int64_t window;
-    /* dropout on P: row = query token of sample sample_n[b]; column = (first_head + h) * 65536 + j */
+    /* dropout on P: row = query token of sample sample_n[b]; column = (first_head + h) * 65536 + j
+     */
     fz_dropout dropout;
     const int64_t *sample_n;
     int64_t first_head;
@@ -135,7 +136,8 @@ typedef struct fz_ops {
                            fz_queue *queue);
 
     /* ---- activations ---- */
-    /* h = h + bias in place (kept for the backward); y = drop(gelu_erf(h)). bias NULL: none. (N,C) */
+    /* h = h + bias in place (kept for the backward); y = drop(gelu_erf(h)). bias NULL: none. (N,C)
+     */
     fz_status (*gelu_forward)(float *y, float *h, const float *bias, const fz_rows *rows, int64_t C,
                               const fz_dropout *drop, fz_queue *queue);
     /* dh = gelu_erf'(h) * drop(dy); dh may be dy. */
@@ -256,8 +258,9 @@ typedef struct fz_ops {
     size_t (*channel_attention_work)(int64_t C);
     fz_status (*channel_attention_forward)(const fz_channel_attention_args *args, fz_queue *queue);
     fz_status (*channel_attention_backward)(const fz_channel_attention_args *args, fz_queue *queue);
-    /* Projector head (model.md 3): y (B, 1+n, C), n = side^2: y[b,1+p,:] = x[b,p,:] + concat(col[x],
-     * row[y]) + te0 with te0 = 0,1,0,1,...; y[b,0,:] = mean over p. row, col (50, C/2). */
+    /* Projector head (model.md 3): y (B, 1+n, C), n = side^2: y[b,1+p,:] = x[b,p,:] +
+     * concat(col[x], row[y]) + te0 with te0 = 0,1,0,1,...; y[b,0,:] = mean over p. row, col (50,
+     * C/2). */
     fz_status (*image_tokens_forward)(float *y, const float *x, const float *row, const float *col,
                                       int64_t B, int64_t side, int64_t C, fz_queue *queue);
     /* dx[b,p,:] = dy[b,1+p,:] + dy[b,0,:]/n */

@@ -36,8 +36,8 @@ static void a_planned_kill_ends_the_process(void **state)
 
 static void nonsense_is_refused(void **state)
 {
-    const char *const nonsense[] = {"", "alloc", "alloc:", "alloc:0", "alloc:x", "disk:3",
-                                    "write:3,", "write:3:kill", "alloc:-1"};
+    const char *const nonsense[] = {"",       "alloc",    "alloc:",       "alloc:0", "alloc:x",
+                                    "disk:3", "write:3,", "write:3:kill", "alloc:-1"};
     (void)state;
     for (size_t i = 0; i < sizeof nonsense / sizeof *nonsense; i++) {
         assert_fails(fz_fault_set(nonsense[i]), FZ_ERR_USAGE, "is not one of");

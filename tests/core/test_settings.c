@@ -80,9 +80,9 @@ static void times_are_read_as_slurm_and_people_write_them(void **state)
     static const struct {
         const char *text;
         double seconds;
-    } known[] = {{"90", 90},          {"10m", 600},     {"2h", 7200},     {"1d", 86400},
-                 {"1:30:00", 5400},   {"1:30", 90},     {"2-00:00", 172800}, {"0", 0},
-                 {"1-2", 93600},      {"1-2:3:4", 93784}, {"null", -1},   {"1.5h", 5400}};
+    } known[] = {{"90", 90},        {"10m", 600},       {"2h", 7200},        {"1d", 86400},
+                 {"1:30:00", 5400}, {"1:30", 90},       {"2-00:00", 172800}, {"0", 0},
+                 {"1-2", 93600},    {"1-2:3:4", 93784}, {"null", -1},        {"1.5h", 5400}};
     const char *const wrong[] = {"", "x", "10x", "1:2:3:4", "-5", "1h30", ":30", "auto", "1-2m"};
     (void)state;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
@@ -154,10 +154,11 @@ static void the_effective_config_is_yaml_by_section(void **state)
     FILE *out = fmemopen(text, sizeof text, "w");
     fz_settings_print(&table, &c, out);
     fclose(out);
-    assert_string_equal(text, "run:\n  dir: \"a: \\\"b\\\"\"\n  device: auto\n  max_time: null\n"
-                              "train:\n  steps: 100\n  batch: 32\ndata:\n  train: []\n"
-                              "optimizer:\n  lr: 0.0001\n  betas: [0.9, 0.999]\n"
-                              "layout:\n  tp: auto\nmodel:\n  dropout: auto\ncheckpoint:\n  async: on\n");
+    assert_string_equal(text,
+                        "run:\n  dir: \"a: \\\"b\\\"\"\n  device: auto\n  max_time: null\n"
+                        "train:\n  steps: 100\n  batch: 32\ndata:\n  train: []\n"
+                        "optimizer:\n  lr: 0.0001\n  betas: [0.9, 0.999]\n"
+                        "layout:\n  tp: auto\nmodel:\n  dropout: auto\ncheckpoint:\n  async: on\n");
 }
 
 static void help_names_every_key_and_its_default(void **state)

@@ -80,8 +80,8 @@ static void push_range(fz_tree_stack *stack, int lo, int hi)
     for (int i = lo; i < hi; i++) {
         buffer[i] = leaf[i];
         in_use[i] = !is_empty[i];
-        fz_tree_push(stack, (fz_tree_node){.index = i, .buffer = is_empty[i] ? -1 : i},
-                     add_buffers, NULL);
+        fz_tree_push(stack, (fz_tree_node){.index = i, .buffer = is_empty[i] ? -1 : i}, add_buffers,
+                     NULL);
     }
 }
 

@@ -50,18 +50,30 @@ static void change_classes_are_those_of_the_design(void **state)
         const char *key;
         fz_change change;
     } known[] = {
-        {"layout.tp", FZ_CHANGE_FREE},          {"layout.pp", FZ_CHANGE_FREE},
-        {"layout.dp", FZ_CHANGE_FREE},          {"layout.schedule", FZ_CHANGE_FREE},
-        {"run.device", FZ_CHANGE_FREE},         {"run.dir", FZ_CHANGE_FREE},
-        {"run.log_every", FZ_CHANGE_FREE},      {"checkpoint.every", FZ_CHANGE_FREE},
-        {"train.steps", FZ_CHANGE_ANNOUNCED},   {"optimizer.lr", FZ_CHANGE_ANNOUNCED},
-        {"optimizer.schedule", FZ_CHANGE_ANNOUNCED}, {"model.freeze", FZ_CHANGE_ANNOUNCED},
-        {"numerics.shards", FZ_CHANGE_ANNOUNCED}, {"numerics.lanes", FZ_CHANGE_ANNOUNCED},
-        {"train.micro_batch", FZ_CHANGE_ANNOUNCED}, {"run.seed", FZ_CHANGE_REFUSED},
-        {"train.global_batch", FZ_CHANGE_REFUSED}, {"train.loss_batch", FZ_CHANGE_REFUSED},
-        {"data.window", FZ_CHANGE_REFUSED},     {"data.balance", FZ_CHANGE_REFUSED},
-        {"model.variant", FZ_CHANGE_NEVER},     {"model.dec_layers", FZ_CHANGE_NEVER},
-        {"model.enc_width", FZ_CHANGE_NEVER},   {"model.vision_dims", FZ_CHANGE_NEVER},
+        {"layout.tp", FZ_CHANGE_FREE},
+        {"layout.pp", FZ_CHANGE_FREE},
+        {"layout.dp", FZ_CHANGE_FREE},
+        {"layout.schedule", FZ_CHANGE_FREE},
+        {"run.device", FZ_CHANGE_FREE},
+        {"run.dir", FZ_CHANGE_FREE},
+        {"run.log_every", FZ_CHANGE_FREE},
+        {"checkpoint.every", FZ_CHANGE_FREE},
+        {"train.steps", FZ_CHANGE_ANNOUNCED},
+        {"optimizer.lr", FZ_CHANGE_ANNOUNCED},
+        {"optimizer.schedule", FZ_CHANGE_ANNOUNCED},
+        {"model.freeze", FZ_CHANGE_ANNOUNCED},
+        {"numerics.shards", FZ_CHANGE_ANNOUNCED},
+        {"numerics.lanes", FZ_CHANGE_ANNOUNCED},
+        {"train.micro_batch", FZ_CHANGE_ANNOUNCED},
+        {"run.seed", FZ_CHANGE_REFUSED},
+        {"train.global_batch", FZ_CHANGE_REFUSED},
+        {"train.loss_batch", FZ_CHANGE_REFUSED},
+        {"data.window", FZ_CHANGE_REFUSED},
+        {"data.balance", FZ_CHANGE_REFUSED},
+        {"model.variant", FZ_CHANGE_NEVER},
+        {"model.dec_layers", FZ_CHANGE_NEVER},
+        {"model.enc_width", FZ_CHANGE_NEVER},
+        {"model.vision_dims", FZ_CHANGE_NEVER},
     };
     (void)state;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
@@ -94,10 +106,10 @@ static void sizes_by_hand_replace_the_variants(void **state)
 static void every_size_of_the_model_has_a_key(void **state)
 {
     static const char *const names[] = {
-        "image_size", "enc_layers", "enc_width", "enc_heads", "enc_ffn", "enc_positions",
-        "enc_vocab", "dec_layers", "dec_width", "dec_heads", "dec_kv_heads", "dec_head_dim",
-        "dec_ffn", "dec_positions", "dec_vocab", "sliding_window", "cross_every", "max_prompt",
-        "max_output"};
+        "image_size",     "enc_layers",   "enc_width",  "enc_heads",     "enc_ffn",
+        "enc_positions",  "enc_vocab",    "dec_layers", "dec_width",     "dec_heads",
+        "dec_kv_heads",   "dec_head_dim", "dec_ffn",    "dec_positions", "dec_vocab",
+        "sliding_window", "cross_every",  "max_prompt", "max_output"};
     fz_model_config before, after;
     (void)state;
     assert_ok(fz_config_model(&c, &before));

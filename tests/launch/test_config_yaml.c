@@ -43,9 +43,11 @@ static void every_error_has_its_line(void **state)
         const char *text, *error;
     } wrong[] = {
         {"run:\n  sed: 3\n", "config.yaml:2 run.sed: unknown key; the nearest one is run.seed"},
-        {"train:\n  lr: 3\n", "config.yaml:2 train.lr: unknown key; the nearest one is optimizer.lr"},
+        {"train:\n  lr: 3\n",
+         "config.yaml:2 train.lr: unknown key; the nearest one is optimizer.lr"},
         {"optimiser:\n  lr: 3\n", "config.yaml:1 optimiser: unknown section"},
-        {"layout:\n\n  tp: three\n", "config.yaml:3 layout.tp: three is not a whole number or auto"},
+        {"layout:\n\n  tp: three\n",
+         "config.yaml:3 layout.tp: three is not a whole number or auto"},
         {"layout:\n  tp: 0\n", "config.yaml:2 layout.tp: 0 is not between"},
         {"run:\n  seed: 1\n  dir: x\n  seed: 2\n",
          "config.yaml:4 run.seed: the key is there twice (first in line 2)"},

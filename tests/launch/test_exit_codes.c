@@ -9,8 +9,8 @@ static void every_status_has_its_code(void **state)
         fz_status status;
         int alone, with_checkpoint;
     } cases[] = {
-        {FZ_OK, 0, 0},           {FZ_ERR_ARG, 70, 70},    {FZ_ERR_USAGE, 64, 64},
-        {FZ_ERR_FORMAT, 65, 65}, {FZ_ERR_IO, 71, 75},     {FZ_ERR_MEMORY, 71, 75},
+        {FZ_OK, 0, 0},           {FZ_ERR_ARG, 70, 70},  {FZ_ERR_USAGE, 64, 64},
+        {FZ_ERR_FORMAT, 65, 65}, {FZ_ERR_IO, 71, 75},   {FZ_ERR_MEMORY, 71, 75},
         {FZ_ERR_DEVICE, 71, 75}, {FZ_ERR_COMM, 71, 75},
     };
     (void)state;

@@ -15,7 +15,11 @@ static char keys[] = "first\0second";
 static const fz_index index_of_two = {
     .n_shards = 1, .shards = shards, .n_images = 2, .images = images, .keys = keys};
 static const fz_caption captions[] = {
-    {.image = 0, .class_name = "caption/en", .is_seen = true, .is_right = true, .text = "a <b>",
+    {.image = 0,
+     .class_name = "caption/en",
+     .is_seen = true,
+     .is_right = true,
+     .text = "a <b>",
      .reference = "a <b>"},
     {.image = 0, .class_name = "caption/ru", .text = "нет", .reference = "да"},
     {.image = 1, .annotation = -1, .class_name = "What is it?", .text = "it"},

@@ -49,7 +49,10 @@ static const fz_step_result result = {.step = 3,
 
 static void a_step_is_one_line_with_the_documented_keys(void **state)
 {
-    fz_metrics_row row = {.result = &result, .samples = 96, .step_samples = 32, .seconds = 2.0,
+    fz_metrics_row row = {.result = &result,
+                          .samples = 96,
+                          .step_samples = 32,
+                          .seconds = 2.0,
                           .share_s = {0.5, 1.0, 0.25, 0.0, 0.25}};
     (void)state;
     assert_ok(fz_metrics_write(&metrics, &row));

@@ -20,8 +20,8 @@ static fz_status parse(int argc, const char *const *words)
     }
     return fz_options_parse(&command, argc, argv, &o);
 }
-#define PARSE(...) \
-    parse((int)(sizeof((const char *[]){"x", __VA_ARGS__}) / sizeof(char *)), \
+#define PARSE(...)                                                                                 \
+    parse((int)(sizeof((const char *[]){"x", __VA_ARGS__}) / sizeof(char *)),                      \
           (const char *[]){"x", __VA_ARGS__})
 
 static void options_and_arguments_mix(void **state)
@@ -53,7 +53,8 @@ static void mistakes_are_named(void **state)
 {
     long long n = 5;
     (void)state;
-    assert_fails(PARSE("a", "--rank", "3"), FZ_ERR_USAGE, "--rank: unknown option; the nearest one is --ranks");
+    assert_fails(PARSE("a", "--rank", "3"), FZ_ERR_USAGE,
+                 "--rank: unknown option; the nearest one is --ranks");
     assert_fails(PARSE("a", "--ranks"), FZ_ERR_USAGE, "--ranks needs a value: --ranks N");
     assert_fails(PARSE("a", "--json=1"), FZ_ERR_USAGE, "--json takes no value");
     assert_fails(PARSE("a", "--ranks=1", "--ranks=2"), FZ_ERR_USAGE, "--ranks is given twice");

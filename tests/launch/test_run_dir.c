@@ -55,8 +55,9 @@ static void metrics_are_cut_back_to_the_checkpoint(void **state)
                   "{\"step\":3,\"loss\":1}\n{\"step\":4,\"lo");
     assert_ok(fz_run_dir_cut_metrics(&dir, 2, &last));
     assert_int_equal(last, 2);
-    assert_string_equal(contents("metrics.jsonl"), "{\"step\":1,\"loss\":3}\n{\"step\":2,\"loss\":2}\n"
-                                                   "{\"step\":2,\"eval_loss\":2}\n");
+    assert_string_equal(contents("metrics.jsonl"),
+                        "{\"step\":1,\"loss\":3}\n{\"step\":2,\"loss\":2}\n"
+                        "{\"step\":2,\"eval_loss\":2}\n");
     assert_ok(fz_run_dir_cut_metrics(&dir, 0, &last));
     assert_int_equal(last, 0);
     assert_string_equal(contents("metrics.jsonl"), "");

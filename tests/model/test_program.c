@@ -82,7 +82,8 @@ static void pieces_tile_every_tensor(void **state)
             for (int64_t s = 0; s < fz_param_pieces(param, S); s++) {
                 int64_t lo[FZ_MAX_AXES], hi[FZ_MAX_AXES], n = 1;
                 fz_param_piece_box(param, S, s, lo, hi);
-                for (int a = 0; a < FZ_MAX_AXES; a++) n *= hi[a] - lo[a];
+                for (int a = 0; a < FZ_MAX_AXES; a++)
+                    n *= hi[a] - lo[a];
                 assert_true(n <= fz_param_piece_elements(param, S));
                 held += n;
             }
@@ -197,7 +198,8 @@ static void unusable_sizes_are_refused_with_the_key(void **state)
     (void)state;
     assert_int_equal(fz_model_variant("0.4b", &config), FZ_OK);
     assert_int_equal(fz_program_create(&config, 8, &p), FZ_ERR_USAGE);
-    assert_non_null(strstr(fz_last_error()->text, "numerics.shards: 8 does not divide model.enc_heads 12"));
+    assert_non_null(
+        strstr(fz_last_error()->text, "numerics.shards: 8 does not divide model.enc_heads 12"));
     assert_int_equal(fz_program_create(&config, 3, &p), FZ_ERR_USAGE);
     config.enc_positions = 100;
     assert_int_equal(fz_program_create(&config, 4, &p), FZ_ERR_USAGE);
@@ -221,7 +223,8 @@ static void decay_mask_follows_the_setting(void **state)
         if (strstr(name, ".bias") || strstr(name, "layernorm_embedding") ||
             (strstr(name, "encoder.layers") && strstr(name, "_layer_norm")))
             assert_false(p->params[i].decay);
-        if (strstr(name, "gate") || strstr(name, "input_layernorm")) assert_true(p->params[i].decay);
+        if (strstr(name, "gate") || strstr(name, "input_layernorm"))
+            assert_true(p->params[i].decay);
     }
     fz_program_destroy(&p);
 

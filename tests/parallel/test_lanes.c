@@ -56,8 +56,8 @@ static void roots_tile_the_lanes_and_few_buffers_serve(void **state)
                     int log2_up = 0;
                     while ((INT64_C(1) << log2_up) * d < K)
                         log2_up++;
-                    const int most = K % d == 0 && fz_is_power_of_two(d) ? log2_up + 1
-                                                                         : 2 * log2_up;
+                    const int most =
+                        K % d == 0 && fz_is_power_of_two(d) ? log2_up + 1 : 2 * log2_up;
                     assert_true(stack.n_buffers <= (most > 0 ? most : 1));
                 }
                 assert_int_equal(next, K);

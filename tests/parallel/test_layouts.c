@@ -49,8 +49,8 @@ static const fz_mesh_shape layouts[] = {
 typedef struct series {
     uint32_t loss[N_STEPS], norm[N_STEPS];
     uint64_t digest;
-    int32_t status;   /* 0: ran to its end */
-    int32_t memory;   /* 0: arena bytes equal the plan's and nothing allocated after step one */
+    int32_t status; /* 0: ran to its end */
+    int32_t memory; /* 0: arena bytes equal the plan's and nothing allocated after step one */
     char text[200];
 } series;
 
@@ -187,7 +187,8 @@ static void one_rank_trains(void **state)
         assert_true(first > 5.5f && first < 7.0f); /* ln 509 = 6.23 */
         assert_true(last < first);
     }
-    for (int r = 1; r < N_ROWS; r++) assert_true(reference[r].digest != reference[0].digest);
+    for (int r = 1; r < N_ROWS; r++)
+        assert_true(reference[r].digest != reference[0].digest);
 }
 
 static void every_layout_has_the_bits_of_one_rank(void **state)

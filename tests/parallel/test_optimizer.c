@@ -50,8 +50,7 @@ static void clipping_scales_to_the_limit_and_never_up(void **state)
 static void the_loss_is_the_mean_over_loss_batches_of_token_means(void **state)
 {
     /* two loss batches of three micro-batches; then one of them has no label */
-    fz_plan plan = {.train = {.global_batch = 12, .loss_batch = 6, .micro_batch = 2},
-                    .n_micro = 6};
+    fz_plan plan = {.train = {.global_batch = 12, .loss_batch = 6, .micro_batch = 2}, .n_micro = 6};
     int64_t counts[6] = {2, 0, 2, 5, 1, 4};
     const double sums[6] = {6, 0, 10, 1, 2, 7};
     fz_microbatch micro[3] = {{.n_labels = 2}};

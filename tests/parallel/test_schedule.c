@@ -17,8 +17,7 @@ static void every_schedule_is_complete_and_has_the_bubble_of_the_formula(void **
                 assert_int_equal(fz_schedule_simulate(kinds[k], p, M, &report), FZ_OK);
                 const double expected = (double)(p - 1) / (double)(M + p - 1);
                 assert_true(report.bubble > expected - 1e-12 && report.bubble < expected + 1e-12);
-                assert_int_equal(report.peak_in_flight,
-                                 fz_schedule_in_flight(kinds[k], 0, p, M));
+                assert_int_equal(report.peak_in_flight, fz_schedule_in_flight(kinds[k], 0, p, M));
             }
 }
 
@@ -65,10 +64,17 @@ static void broken_lists_are_detected(void **state)
             fz_schedule_list(FZ_SCHEDULE_1F1B, s, P, M, lists + s * N);
         fz_action *list = lists + N; /* of stage 1 */
         switch (broken) {
-        case 0: list[N - 1].micro = M - 2; break;            /* one twice, one never */
-        case 1: list[0].kind = FZ_ACTION_BACKWARD; break;    /* before its forward */
-        case 2: list[0].micro = 1; list[1].micro = 0; break; /* out of order */
-        case 3: /* the first stage wants its first gradient before anyone above could make one */
+        case 0:
+            list[N - 1].micro = M - 2;
+            break; /* one twice, one never */
+        case 1:
+            list[0].kind = FZ_ACTION_BACKWARD;
+            break; /* before its forward */
+        case 2:
+            list[0].micro = 1;
+            list[1].micro = 0;
+            break; /* out of order */
+        case 3:    /* the first stage wants its first gradient before anyone above could make one */
             lists[1] = (fz_action){FZ_ACTION_BACKWARD, 0};
             lists[2] = (fz_action){FZ_ACTION_FORWARD, 1};
             lists[3] = (fz_action){FZ_ACTION_FORWARD, 2};

@@ -75,17 +75,43 @@ static double loss_at(const row *r, double distance, double *norm, double *repor
 static void the_gradient_is_the_derivative_of_the_loss(void **state)
 {
     static const row rows[] = {
-        {.variant = "tiny-bart", .schedule = FZ_SCHEDULE_1F1B, .dropout = true, .micro_batch = 3,
-         .n_micro = 4, .loss_micro = 2, .adjust = hold_still},
-        {.variant = "tiny-gemma", .schedule = FZ_SCHEDULE_1F1B, .dropout = true, .micro_batch = 2,
-         .n_micro = 3, .loss_micro = 3, .adjust = hold_still},
-        {.variant = "tiny-gemma", .schedule = FZ_SCHEDULE_AFAB, .freeze = true, .dropout = true,
-         .micro_batch = 2, .n_micro = 3, .loss_micro = 1, .adjust = hold_still},
-        {.variant = "tiny-bart", .schedule = FZ_SCHEDULE_AFAB, .freeze = true, .micro_batch = 4,
-         .n_micro = 1, .loss_micro = 1, .adjust = hold_still},
+        {.variant = "tiny-bart",
+         .schedule = FZ_SCHEDULE_1F1B,
+         .dropout = true,
+         .micro_batch = 3,
+         .n_micro = 4,
+         .loss_micro = 2,
+         .adjust = hold_still},
+        {.variant = "tiny-gemma",
+         .schedule = FZ_SCHEDULE_1F1B,
+         .dropout = true,
+         .micro_batch = 2,
+         .n_micro = 3,
+         .loss_micro = 3,
+         .adjust = hold_still},
+        {.variant = "tiny-gemma",
+         .schedule = FZ_SCHEDULE_AFAB,
+         .freeze = true,
+         .dropout = true,
+         .micro_batch = 2,
+         .n_micro = 3,
+         .loss_micro = 1,
+         .adjust = hold_still},
+        {.variant = "tiny-bart",
+         .schedule = FZ_SCHEDULE_AFAB,
+         .freeze = true,
+         .micro_batch = 4,
+         .n_micro = 1,
+         .loss_micro = 1,
+         .adjust = hold_still},
         /* the last block that needs no gradient lies inside the vision tower */
-        {.variant = "tiny-gemma", .schedule = FZ_SCHEDULE_AFAB, .micro_batch = 2, .n_micro = 3,
-         .loss_micro = 3, .adjust = hold_still, .pattern = "vision_tower.*.[01].*"},
+        {.variant = "tiny-gemma",
+         .schedule = FZ_SCHEDULE_AFAB,
+         .micro_batch = 2,
+         .n_micro = 3,
+         .loss_micro = 3,
+         .adjust = hold_still,
+         .pattern = "vision_tower.*.[01].*"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -107,8 +133,13 @@ static void clip_low(fz_train_config *train)
 
 static void clipped_gradients_have_the_norm_of_the_limit(void **state)
 {
-    static const row r = {.variant = "tiny-gemma", .schedule = FZ_SCHEDULE_1F1B, .dropout = true,
-                          .micro_batch = 2, .n_micro = 2, .loss_micro = 2, .adjust = clip_low};
+    static const row r = {.variant = "tiny-gemma",
+                          .schedule = FZ_SCHEDULE_1F1B,
+                          .dropout = true,
+                          .micro_batch = 2,
+                          .n_micro = 2,
+                          .loss_micro = 2,
+                          .adjust = clip_low};
     rig g;
     (void)state;
     start(&g, &r);
@@ -134,11 +165,17 @@ static void decay_nothing(fz_train_config *train)
 /* w - lr * decay * w - lr * update: the first two terms are all that differs. */
 static void decay_touches_what_it_should(void **state)
 {
-    static const row with = {.variant = "tiny-bart", .schedule = FZ_SCHEDULE_1F1B,
-                             .micro_batch = 2, .n_micro = 2, .loss_micro = 2,
+    static const row with = {.variant = "tiny-bart",
+                             .schedule = FZ_SCHEDULE_1F1B,
+                             .micro_batch = 2,
+                             .n_micro = 2,
+                             .loss_micro = 2,
                              .adjust = decay_much};
-    static const row without = {.variant = "tiny-bart", .schedule = FZ_SCHEDULE_1F1B,
-                                .micro_batch = 2, .n_micro = 2, .loss_micro = 2,
+    static const row without = {.variant = "tiny-bart",
+                                .schedule = FZ_SCHEDULE_1F1B,
+                                .micro_batch = 2,
+                                .n_micro = 2,
+                                .loss_micro = 2,
                                 .adjust = decay_nothing};
     rig a, b, start_of;
     int n_decayed = 0, n_not = 0;
@@ -158,8 +195,10 @@ static void decay_touches_what_it_should(void **state)
             const double expected = (double)y->views[v].data[i] - (decays ? 0.0625 * was : 0.0);
             assert_true(fabs((double)x->views[v].data[i] - expected) < 1e-6);
         }
-        if (decays) n_decayed++;
-        else n_not++;
+        if (decays)
+            n_decayed++;
+        else
+            n_not++;
     }
     assert_true(n_decayed > 0 && n_not > 0);
     rig_stop(&a);
@@ -170,7 +209,10 @@ static void decay_touches_what_it_should(void **state)
 /* The first update of AdamW without decay is the learning rate by the sign of the gradient. */
 static void the_first_update_is_the_learning_rate(void **state)
 {
-    static const row r = {.variant = "tiny-bart", .micro_batch = 2, .n_micro = 2, .loss_micro = 2,
+    static const row r = {.variant = "tiny-bart",
+                          .micro_batch = 2,
+                          .n_micro = 2,
+                          .loss_micro = 2,
                           .adjust = decay_nothing};
     rig g, before;
     int64_t n_large = 0;
@@ -229,8 +271,11 @@ static void the_digest_is_the_same_for_any_number_of_shards(void **state)
     uint64_t digest[3], scratch = 0;
     (void)state;
     for (int i = 0; i < 3; i++) {
-        const row r = {.variant = i == 2 ? "tiny-bart" : "tiny-gemma", .micro_batch = 2,
-                       .n_micro = 2, .loss_micro = 2, .shards = shards[i]};
+        const row r = {.variant = i == 2 ? "tiny-bart" : "tiny-gemma",
+                       .micro_batch = 2,
+                       .n_micro = 2,
+                       .loss_micro = 2,
+                       .shards = shards[i]};
         rig g;
         start(&g, &r);
         assert_int_equal(fz_trainer_digest(g.trainer, &digest[i]), FZ_OK);
@@ -249,8 +294,13 @@ static void the_digest_is_the_same_for_any_number_of_shards(void **state)
 
 static void frozen_weights_keep_their_bits(void **state)
 {
-    static const row r = {.variant = "tiny-gemma", .schedule = FZ_SCHEDULE_1F1B, .freeze = true,
-                          .dropout = true, .micro_batch = 2, .n_micro = 2, .loss_micro = 2,
+    static const row r = {.variant = "tiny-gemma",
+                          .schedule = FZ_SCHEDULE_1F1B,
+                          .freeze = true,
+                          .dropout = true,
+                          .micro_batch = 2,
+                          .n_micro = 2,
+                          .loss_micro = 2,
                           .adjust = decay_much};
     rig g, before;
     int n_frozen = 0;
@@ -277,10 +327,17 @@ static void frozen_weights_keep_their_bits(void **state)
 
 static void evaluation_drops_nothing_and_changes_nothing(void **state)
 {
-    static const row rows[] = {{.variant = "tiny-bart", .schedule = FZ_SCHEDULE_1F1B,
-                                .dropout = true, .micro_batch = 2, .n_micro = 2, .loss_micro = 2},
-                               {.variant = "tiny-bart", .schedule = FZ_SCHEDULE_1F1B,
-                                .micro_batch = 2, .n_micro = 2, .loss_micro = 2}};
+    static const row rows[] = {{.variant = "tiny-bart",
+                                .schedule = FZ_SCHEDULE_1F1B,
+                                .dropout = true,
+                                .micro_batch = 2,
+                                .n_micro = 2,
+                                .loss_micro = 2},
+                               {.variant = "tiny-bart",
+                                .schedule = FZ_SCHEDULE_1F1B,
+                                .micro_batch = 2,
+                                .n_micro = 2,
+                                .loss_micro = 2}};
     double loss[2][4], labels[2][4], sum = 0, n = 0;
     float step_loss = 0;
     (void)state;

@@ -13,14 +13,30 @@
 enum { N_STEPS = 3, N_ROWS = 4, MAX_BATCH = 48 };
 
 static const row rows[N_ROWS] = {
-    {.variant = "tiny-bart", .schedule = FZ_SCHEDULE_1F1B, .dropout = true, .micro_batch = 2,
-     .n_micro = 5, .loss_micro = 1},
-    {.variant = "tiny-gemma", .schedule = FZ_SCHEDULE_AFAB, .freeze = true, .dropout = true,
-     .micro_batch = 3, .n_micro = 6, .loss_micro = 3},
-    {.variant = "tiny-gemma", .schedule = FZ_SCHEDULE_1F1B, .micro_batch = 2, .n_micro = 3,
+    {.variant = "tiny-bart",
+     .schedule = FZ_SCHEDULE_1F1B,
+     .dropout = true,
+     .micro_batch = 2,
+     .n_micro = 5,
+     .loss_micro = 1},
+    {.variant = "tiny-gemma",
+     .schedule = FZ_SCHEDULE_AFAB,
+     .freeze = true,
+     .dropout = true,
+     .micro_batch = 3,
+     .n_micro = 6,
      .loss_micro = 3},
-    {.variant = "tiny-bart", .schedule = FZ_SCHEDULE_AFAB, .freeze = true, .micro_batch = 3,
-     .n_micro = 16, .loss_micro = 4},
+    {.variant = "tiny-gemma",
+     .schedule = FZ_SCHEDULE_1F1B,
+     .micro_batch = 2,
+     .n_micro = 3,
+     .loss_micro = 3},
+    {.variant = "tiny-bart",
+     .schedule = FZ_SCHEDULE_AFAB,
+     .freeze = true,
+     .micro_batch = 3,
+     .n_micro = 16,
+     .loss_micro = 4},
 };
 
 static const fz_mesh_shape layouts[] = {
@@ -141,8 +157,8 @@ static void compare(const outcome *alone, const outcome *all)
     assert_all_ranks(alone->digest_after == all->digest_after);
     assert_all_ranks(all->digest_before != all->digest_after);
     assert_all_ranks(memcmp(alone->sample_loss, all->sample_loss, sizeof all->sample_loss) == 0);
-    assert_all_ranks(
-        memcmp(alone->sample_labels, all->sample_labels, sizeof all->sample_labels) == 0);
+    assert_all_ranks(memcmp(alone->sample_labels, all->sample_labels, sizeof all->sample_labels) ==
+                     0);
 }
 
 static void steps_and_evaluation_have_the_bits_of_one_rank(void **state)
@@ -189,8 +205,10 @@ static void any_cut_has_the_bits_of_one_rank(void **state)
             fz_step_result result;
             r.cut = alone ? NULL : cut;
             require(fz_group_split(world.group, alone ? world.rank : 0, world.rank, &group));
-            const fz_world where = {.rank = fz_group_rank(group), .size = fz_group_size(group),
-                                    .group = group, .places = world.places};
+            const fz_world where = {.rank = fz_group_rank(group),
+                                    .size = fz_group_size(group),
+                                    .group = group,
+                                    .places = world.places};
             require(rig_start(&g, &where, (fz_mesh_shape){where.size, 1, 1}, &r));
             fz_synthetic_step(g.synthetic, 0, &batch);
             require(fz_trainer_step(g.trainer, &batch, &result));
