@@ -178,7 +178,7 @@ static void print_config(FILE *file, const fz_synth_config *config, const fz_syn
             "  enc_layers: 1\n"
             "  dec_layers: 2\n"
             "  query_scalar: 16\n"
-            "  init_std: 0.1\n" /* 0.02 is for wide models */
+            "  init_std: 0.07\n" /* 0.02 is for wide models */
             "  drop_path: 0\n"  /* the run is too short to overfit */
             "  dropout: 0\n"
             "  attn_dropout: 0\n"
@@ -201,7 +201,7 @@ static void print_config(FILE *file, const fz_synth_config *config, const fz_syn
             "  loss_batch: 16\n"
             "  micro_batch: 4\n"
             "optimizer:\n"
-            "  lr: 4.0e-3\n"
+            "  lr: 2.0e-3\n"
             "  warmup: 30\n"
             "checkpoint:\n"
             "  every: 100\n"
