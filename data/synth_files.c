@@ -179,7 +179,7 @@ static void print_config(FILE *file, const fz_synth_config *config, const fz_syn
             "  dec_layers: 2\n"
             "  query_scalar: 16\n"
             "  init_std: 0.07\n" /* 0.02 is for wide models */
-            "  drop_path: 0\n"  /* the run is too short to overfit */
+            "  drop_path: 0\n"   /* the run is too short to overfit */
             "  dropout: 0\n"
             "  attn_dropout: 0\n"
             "  act_dropout: 0\n"
