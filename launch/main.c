@@ -23,7 +23,7 @@ static const struct {
     {"generate", "captions of held-out images beside their pictures", fz_cmd_generate, true},
     {"plan", "parameters, bytes, FLOPs and bubble of a layout, without running it", fz_cmd_plan,
      false},
-    {"data", "synth | build | index | check: make, build, index and check training data",
+    {"data", "synth | build | tokenizers | index | check: make and check training data",
      fz_cmd_data, false},
     {"bench", "speed of the step and of its operations on this machine", bench, true},
 };
