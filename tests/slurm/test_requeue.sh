@@ -5,8 +5,20 @@
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 florenz=$1
-steps=${2:-60}
-signal_at=$((steps / 4))
+steps=${2:-240}
+signal_at=$((steps / 12)) # far from the end: the signal takes a second to arrive
+
+# Slurm itself may not move in time on a busy machine (its own hold after a requeue is two minutes).
+# That alone, exit code 3, is tried a second time, and said; wrong bits or codes never are.
+if [ -z "${FZ_ATTEMPT:-}" ]; then
+    for attempt in 1 2; do
+        rc=0
+        FZ_ATTEMPT=$attempt "$0" "$@" || rc=$?
+        [ "$rc" = 3 ] || exit "$rc"
+        echo "attempt $attempt: something was not within its time limit, see above"
+    done
+    exit 1
+fi
 
 for program in munged slurmctld slurmd sbatch; do
     command -v "$program" >/dev/null || { echo "skipped: no $program"; exit 77; }
@@ -32,7 +44,10 @@ wait_until() { # seconds what command...
     local limit=$1 what=$2 end=$((SECONDS + $1))
     shift 2
     until "$@"; do
-        [ "$SECONDS" -lt "$end" ] || fail "$what: not within $limit s"
+        if [ "$SECONDS" -ge "$end" ]; then
+            echo "test_requeue: $what: not within $limit s" >&2
+            exit 3
+        fi
         sleep 0.2
     done
 }
