@@ -547,16 +547,6 @@ static void bytes(const fz_block *block, const fz_program *program, const fz_siz
                                                                            : backward_work.peak};
 }
 
-/* One product of rows x C x out columns of the local shards, in the passes where it is made. */
-static void count_linear(const layer *l, fz_flops *f, int use, int64_t rows, int64_t C, int64_t out,
-                         bool input)
-{
-    const double n = 2.0 * (double)rows * (double)C * (double)(out * l->shards.count);
-    f->forward += n;
-    if (input) f->backward_input += n;
-    if (fz_use_trains(l->program, l->block, use)) f->backward_weight += n;
-}
-
 static void count_att(const layer *l, fz_flops *f, const att *a, bool below)
 {
     const int u = a->first_use;
@@ -566,10 +556,12 @@ static void count_att(const layer *l, fz_flops *f, const att *a, bool below)
     const fz_attention_part part = {
         .heads = l->heads, .head_dim = l->head_dim, .n_q = l->N, .n_kv = a->n_kv};
     const double n = fz_attention_part_flops(&part, l->n_samples, l->shards.count);
-    count_linear(l, f, u + FZ_ATT_Q_W, l->N, l->C, width, below);
-    count_linear(l, f, u + FZ_ATT_K_W, a->n_kv, a->kv_width, width, kv_below);
-    count_linear(l, f, u + FZ_ATT_V_W, a->n_kv, a->kv_width, width, kv_below);
-    count_linear(l, f, u + FZ_ATT_O_W, l->N, l->C, width, inner);
+    fz_count_linear(l->program, l->block, l->shards, f, u + FZ_ATT_Q_W, l->N, l->C, width, below);
+    fz_count_linear(l->program, l->block, l->shards, f, u + FZ_ATT_K_W, a->n_kv, a->kv_width, width,
+                    kv_below);
+    fz_count_linear(l->program, l->block, l->shards, f, u + FZ_ATT_V_W, a->n_kv, a->kv_width, width,
+                    kv_below);
+    fz_count_linear(l->program, l->block, l->shards, f, u + FZ_ATT_O_W, l->N, l->C, width, inner);
     f->forward += n;
     if (inner) f->backward_input += 2.0 * n;
 }
@@ -583,8 +575,9 @@ static void flops(const fz_block *block, const fz_program *program, const fz_siz
     fz_flops f = {0};
     count_att(&l, &f, &l.self, block->wants_input_grad);
     if (l.decoder) count_att(&l, &f, &l.cross, self);
-    count_linear(&l, &f, l.ffn_use + FZ_FFN_FC1_W, l.N, l.C, l.ffn, self || cross);
-    count_linear(&l, &f, l.ffn_use + FZ_FFN_FC2_W, l.N, l.C, l.ffn, hidden);
+    fz_count_linear(program, block, shards, &f, l.ffn_use + FZ_FFN_FC1_W, l.N, l.C, l.ffn,
+                    self || cross);
+    fz_count_linear(program, block, shards, &f, l.ffn_use + FZ_FFN_FC2_W, l.N, l.C, l.ffn, hidden);
     if (!fz_block_keeps(block)) f.backward_input = 0.0;
     *out = f;
 }

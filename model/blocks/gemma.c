@@ -552,15 +552,6 @@ static void bytes(const fz_block *block, const fz_program *program, const fz_siz
                                                                            : backward_work.peak};
 }
 
-static void count_linear(const layer *l, fz_flops *f, int use, int64_t rows, int64_t C, int64_t out,
-                         bool input)
-{
-    const double n = 2.0 * (double)rows * (double)C * (double)(out * l->shards.count);
-    f->forward += n;
-    if (input) f->backward_input += n;
-    if (trains(l, use, 1)) f->backward_weight += n;
-}
-
 static void count_att(const layer *l, fz_flops *f, const att *a, bool q_below, bool kv_below)
 {
     const int u = a->first_use;
@@ -568,10 +559,12 @@ static void count_att(const layer *l, fz_flops *f, const att *a, bool q_below, b
     const fz_attention_part part = {
         .heads = l->heads, .head_dim = l->head_dim, .n_q = l->N, .n_kv = a->n_kv};
     const double n = fz_attention_part_flops(&part, l->n_samples, l->shards.count);
-    count_linear(l, f, u + Q_W, l->N, l->C, q_width(l), q_below);
-    count_linear(l, f, u + K_W, a->n_kv, a->kv_width, kv_out(l), kv_below);
-    count_linear(l, f, u + V_W, a->n_kv, a->kv_width, kv_out(l), kv_below);
-    count_linear(l, f, u + O_W, l->N, l->C, q_width(l), inner);
+    fz_count_linear(l->program, l->block, l->shards, f, u + Q_W, l->N, l->C, q_width(l), q_below);
+    fz_count_linear(l->program, l->block, l->shards, f, u + K_W, a->n_kv, a->kv_width, kv_out(l),
+                    kv_below);
+    fz_count_linear(l->program, l->block, l->shards, f, u + V_W, a->n_kv, a->kv_width, kv_out(l),
+                    kv_below);
+    fz_count_linear(l->program, l->block, l->shards, f, u + O_W, l->N, l->C, q_width(l), inner);
     f->forward += n;
     if (inner) f->backward_input += 2.0 * n;
 }
@@ -588,9 +581,9 @@ static void flops(const fz_block *block, const fz_program *program, const fz_siz
     fz_flops f = {0};
     count_att(&l, &f, &l.self, self_dn, self_dn);
     if (l.has_cross) count_att(&l, &f, &l.cross, self, block->wants_enc_grad);
-    count_linear(&l, &f, FZ_GEMMA_GATE, l.N, l.C, l.ffn, ffn_dn);
-    count_linear(&l, &f, FZ_GEMMA_UP, l.N, l.C, l.ffn, ffn_dn);
-    count_linear(&l, &f, FZ_GEMMA_DOWN, l.N, l.C, l.ffn, hidden);
+    fz_count_linear(program, block, shards, &f, FZ_GEMMA_GATE, l.N, l.C, l.ffn, ffn_dn);
+    fz_count_linear(program, block, shards, &f, FZ_GEMMA_UP, l.N, l.C, l.ffn, ffn_dn);
+    fz_count_linear(program, block, shards, &f, FZ_GEMMA_DOWN, l.N, l.C, l.ffn, hidden);
     *out = f;
 }
 

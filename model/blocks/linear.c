@@ -214,3 +214,12 @@ bool fz_uses_train(const fz_program *program, const fz_block *block, int first, 
         if (fz_use_trains(program, block, i)) return true;
     return false;
 }
+
+void fz_count_linear(const fz_program *program, const fz_block *block, fz_shards shards,
+                     fz_flops *flops, int use, int64_t rows, int64_t C, int64_t out, bool input)
+{
+    const double n = 2.0 * (double)rows * (double)C * (double)(out * shards.count);
+    flops->forward += n;
+    if (input) flops->backward_input += n;
+    if (fz_use_trains(program, block, use)) flops->backward_weight += n;
+}

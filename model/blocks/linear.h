@@ -82,6 +82,11 @@ bool fz_use_trains(const fz_program *program, const fz_block *block, int i);
 /* Whether any of uses [first, first + n) trains. */
 bool fz_uses_train(const fz_program *program, const fz_block *block, int first, int n);
 
+/* Counts one product of rows x C x out columns (a shard's) of the local shards: forward, input
+ * gradient where `input` is set, weight gradient where the use trains. */
+void fz_count_linear(const fz_program *program, const fz_block *block, fz_shards shards,
+                     fz_flops *flops, int use, int64_t rows, int64_t C, int64_t out, bool input);
+
 /* Arena for something that a later pass needs (kept) or only this one. */
 static inline fz_arena *fz_choose(bool kept, fz_arena *later, fz_arena *work)
 {
