@@ -19,6 +19,8 @@ typedef struct fz_buffer {
 
 /* At least size bytes from now on; contents are kept. */
 fz_status fz_buffer_need(fz_buffer *buffer, size_t size, const char *what);
+/* A whole regular file, with room for one byte more; *n_p is its size. FZ_ERR_IO names the path. */
+fz_status fz_buffer_read_file(const char *path, fz_buffer *buffer, size_t *n_p);
 void fz_buffer_reset(fz_buffer *buffer);
 
 #endif

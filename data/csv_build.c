@@ -44,23 +44,6 @@ typedef struct build {
 
 /* ---- reading ---- */
 
-static fz_status read_file(const char *path, fz_buffer *buffer, size_t *n_p)
-{
-    struct stat st;
-    FILE *file = fopen(path, "rb");
-
-    if (file == NULL) return FZ_FAIL(FZ_ERR_IO, "%s: %s", path, strerror(errno));
-    fz_status status = FZ_OK;
-    if (fstat(fileno(file), &st) != 0 || !S_ISREG(st.st_mode))
-        status = FZ_FAIL(FZ_ERR_IO, "%s: not a regular file", path);
-    if (status == FZ_OK) status = fz_buffer_need(buffer, (size_t)st.st_size + 1, path);
-    if (status == FZ_OK && fread(buffer->bytes, 1, (size_t)st.st_size, file) != (size_t)st.st_size)
-        status = FZ_FAIL(FZ_ERR_IO, "%s: cannot be read", path);
-    if (status == FZ_OK) *n_p = (size_t)st.st_size;
-    fclose(file);
-    return status;
-}
-
 /* Which field of a row is which column. */
 static fz_status read_header(fz_csv *csv, int place[N_COLUMNS], int *n_fields_p)
 {
@@ -246,7 +229,7 @@ static fz_status add_image(build *b, int64_t number, const annotation *rows, int
         snprintf(path, sizeof path, "%s/%s", b->config->images, rows->field[COLUMN_IMAGE]);
     FZ_CHECK(length >= 0 && length < (int)sizeof path, FZ_ERR_FORMAT, "%s:%lld: path too long",
              b->config->csv, (long long)rows->line);
-    fz_status status = read_file(path, &b->file, &bytes);
+    fz_status status = fz_buffer_read_file(path, &b->file, &bytes);
     if (status != FZ_OK)
         return FZ_FAIL(status == FZ_ERR_IO ? FZ_ERR_FORMAT : status, "%s:%lld: %s", b->config->csv,
                        (long long)rows->line, fz_last_error()->text);
@@ -311,7 +294,7 @@ static fz_status run(build *b)
              config->images_per_shard);
     FZ_CHECK(config->eval_every == 0 || config->eval_every >= 2, FZ_ERR_USAGE,
              "eval every: %d holds out everything; use 0 or at least 2", config->eval_every);
-    FZ_TRY(read_file(config->csv, &b->text, &bytes));
+    FZ_TRY(fz_buffer_read_file(config->csv, &b->text, &bytes));
     fz_csv_init(&csv, b->text.bytes, bytes, config->csv);
     FZ_TRY(read_rows(b, &csv));
     group_rows(b);

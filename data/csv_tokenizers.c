@@ -20,22 +20,6 @@ typedef struct side {
     int64_t vocab, longest;
 } side;
 
-static fz_status read_text(const char *path, fz_buffer *buffer, size_t *n_p)
-{
-    FILE *file = fopen(path, "rb");
-    fz_status status = FZ_OK;
-    size_t n = 0;
-    FZ_CHECK(file != NULL, FZ_ERR_IO, "%s: %s", path, strerror(errno));
-    for (size_t got = 1; got > 0 && status == FZ_OK; n += got) {
-        status = fz_buffer_need(buffer, n + (1 << 20), path);
-        got = status == FZ_OK ? fread((char *)buffer->bytes + n, 1, 1 << 20, file) : 0;
-    }
-    if (status == FZ_OK && ferror(file)) status = FZ_FAIL(FZ_ERR_IO, "%s: cannot be read", path);
-    fclose(file);
-    *n_p = n;
-    return status;
-}
-
 /* Calls seen for the column's text of every row. */
 static fz_status each(const char *path, const char *column,
                       fz_status (*seen)(void *context, const char *text), void *context)
@@ -45,7 +29,7 @@ static fz_status each(const char *path, const char *column,
     fz_csv_row row;
     size_t n = 0;
     int place = -1;
-    fz_status status = read_text(path, &buffer, &n);
+    fz_status status = fz_buffer_read_file(path, &buffer, &n);
     if (status == FZ_OK) {
         fz_csv_init(&csv, buffer.bytes, n, path);
         status = fz_csv_next(&csv, &row);
