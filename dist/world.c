@@ -118,15 +118,3 @@ void fz_world_stop(fz_world *world)
     fz_assert_set_hook(NULL);
     MPI_Finalize();
 }
-
-void fz_world_print(const fz_world *world, FILE *out)
-{
-    fprintf(out, "rank  host                      local    numa  cores      pid\n");
-    for (int r = 0; r < world->size; r++) {
-        const fz_place *place = &world->places[r];
-        char numa[16] = "-";
-        if (place->numa >= 0) snprintf(numa, sizeof numa, "%d", place->numa);
-        fprintf(out, "%4d  %-24s  %2d of %-3d %5s  %5d  %7d\n", r, place->host, place->local_rank,
-                place->n_local, numa, place->n_cores, place->pid);
-    }
-}

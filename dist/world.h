@@ -5,7 +5,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include "core/status.h"
 
@@ -35,7 +34,5 @@ fz_status fz_world_start(int expected, const char *expected_from, fz_world *worl
 void fz_world_stop(fz_world *world);
 /* MPI_Abort with an exit code; does not return. */
 _Noreturn void fz_world_abort(int exit_code);
-/* The table rank, host, local rank, NUMA, cores (and mesh coordinates by callback, may be NULL). */
-void fz_world_print(const fz_world *world, FILE *out);
 
 #endif
