@@ -9,8 +9,9 @@
 
 typedef struct fz_tokenizer fz_tokenizer;
 
-/* path: a SentencePiece model, or a word list (one word a line; written where SentencePiece is
- * absent). FZ_ERR_FORMAT/IO. */
+/* path: a SentencePiece model; a byte-level BPE as tokenizer.json, as vocab.json (merges.txt and
+ * added_tokens.json lie beside it) or as a folder with either; or a word list (one word a line;
+ * written where SentencePiece is absent). FZ_ERR_FORMAT/IO. */
 fz_status fz_tokenizer_load(const char *path, fz_tokenizer **tokenizer_p);
 void fz_tokenizer_destroy(fz_tokenizer **tokenizer);
 int64_t fz_tokenizer_vocab(const fz_tokenizer *tokenizer);
@@ -20,6 +21,11 @@ fz_status fz_tokenizer_encode(const fz_tokenizer *tokenizer, const char *text, i
 /* UTF-8 into out, always terminated. */
 fz_status fz_tokenizer_decode(const fz_tokenizer *tokenizer, const int32_t *ids, int64_t n,
                               char *out, size_t bytes);
+/* What one id stands for, as text: a SentencePiece piece with U+2581 for spaces, a BPE token as its
+ * bytes. Special tokens give their names ("<s>"). Always terminated; *n_p bytes without the end.
+ * FZ_ERR_ARG: no such id. */
+fz_status fz_tokenizer_piece(const fz_tokenizer *tokenizer, int32_t id, char *out, size_t bytes,
+                             size_t *n_p);
 bool fz_tokenizer_has_sentencepiece(void);
 /* Trains a SentencePiece unigram model (or writes a word list) over the lines of a text file.
  * bos/eos/pad/unk ids: 0,2,1,3 for bart_ids, else 2,1,0,3 (Gemma). */
