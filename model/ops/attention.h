@@ -4,7 +4,8 @@
  * queries, j over keys:
  *
  *   u_ij = scale * q_i . k_j                 s_ij = softcap * tanh(u_ij / softcap), or u_ij
- *   visible: (not causal or j <= i) and (window = 0 or j > i - window)
+ *   visible: (not causal or j <= a + i) and (window = 0 or j > a + i - window), a = q_first: the
+ *            place of the first query among the keys, 0 but where earlier queries were other calls'
  *   lse_i = log sum_j exp(s_ij)              P_ij = exp(s_ij - lse_i)       over visible j
  *   o_i = sum_j f_ij P_ij v_j                f: dropout factor (dropout.h)
  *   backward   D_i = do_i . o_i              (= sum_j f_ij P_ij do_i . v_j)

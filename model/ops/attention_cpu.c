@@ -43,9 +43,10 @@ size_t fz_cpu_attention_work(int64_t max_q_len, int64_t max_kv_len, int64_t head
 static fz_span visible(const fz_head *h, int64_t i)
 {
     const fz_attention_args *x = h->args;
+    const int64_t at = x->q_first + i; /* among the keys */
     fz_span span = {.first = 0, .end = h->Tk};
-    if (x->causal && i + 1 < span.end) span.end = i + 1;
-    if (x->window > 0 && i - x->window + 1 > span.first) span.first = i - x->window + 1;
+    if (x->causal && at + 1 < span.end) span.end = at + 1;
+    if (x->window > 0 && at - x->window + 1 > span.first) span.first = at - x->window + 1;
     if (span.first >= span.end) return (fz_span){0};
     span.from = span.first / FZ_LANES * FZ_LANES;
     span.to = padded(span.end);
@@ -262,6 +263,15 @@ static fz_head head_of(const fz_attention_args *x, const fz_drop *drop, int64_t 
     return h;
 }
 
+/* Keys that no query sees need not be there: a cache has places for the tokens to come. */
+static void hide_later_keys(fz_head *h)
+{
+    const int64_t seen = h->args->q_first + h->Tq;
+    if (!h->args->causal || seen >= h->Tk) return;
+    h->Tk = seen;
+    h->ld = padded(seen);
+}
+
 fz_status fz_cpu_attention_forward(const fz_attention_args *args, fz_queue *queue)
 {
     (void)queue;
@@ -270,7 +280,8 @@ fz_status fz_cpu_attention_forward(const fz_attention_args *args, fz_queue *queu
     const fz_drop drop = fz_drop_prepare(&args->dropout);
     for (int64_t b = 0; b < args->n_seq; b++)
         for (int64_t head = 0; head < args->n_heads; head++) {
-            const fz_head h = head_of(args, &drop, b, head);
+            fz_head h = head_of(args, &drop, b, head);
+            hide_later_keys(&h);
             forward_head(&h);
         }
     return FZ_OK;

@@ -28,7 +28,8 @@ static fz_case case_of(const fz_attention_args *x, int64_t b, int64_t head)
 
 static bool is_visible(const fz_attention_args *x, int64_t i, int64_t j)
 {
-    return (!x->causal || j <= i) && (x->window == 0 || j > i - x->window);
+    const int64_t at = x->q_first + i;
+    return (!x->causal || j <= at) && (x->window == 0 || j > at - x->window);
 }
 
 static double dot(const double *x, const double *y, int64_t n)

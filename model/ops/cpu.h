@@ -85,6 +85,11 @@ fz_status fz_cpu_ce_loss(float *loss, const float *sum, const float *max, const 
 fz_status fz_cpu_ce_backward(float *z, const float *max, const float *sum, const int32_t *labels,
                              int64_t N, int64_t V, int64_t first, int64_t n_valid, float cap,
                              float factor, fz_queue *queue);
+fz_status fz_cpu_top_k(fz_top *top, float *z, int64_t N, int64_t V, int64_t first, int64_t n_valid,
+                       int64_t k, const int32_t *banned, const int32_t *banned_start,
+                       fz_queue *queue);
+fz_status fz_cpu_top_merge(fz_top *best, const fz_top *other, int64_t N, int64_t k,
+                           fz_queue *queue);
 fz_status fz_cpu_im2col(float *out, const float *x, int64_t B, int64_t H, int64_t W, int64_t C,
                         int64_t k, int64_t stride, int64_t pad, fz_queue *queue);
 fz_status fz_cpu_col2im(float *dx, const float *dcol, int64_t B, int64_t H, int64_t W, int64_t C,

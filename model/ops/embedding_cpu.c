@@ -53,7 +53,7 @@ fz_status fz_cpu_position_forward(float *restrict y, const float *restrict table
     for (int64_t b = 0; b < rows->n_seq; b++) {
         const int64_t first = rows->start[b], n = (rows->start[b + 1] - first) * C;
         float *restrict y_b = y + first * C;
-        const float *restrict from = table + offset * C;
+        const float *restrict from = table + (rows->first + offset) * C;
         for (int64_t i = 0; i < n; i++) /* a sequence's rows lie as the table's do */
             y_b[i] += from[i];
     }
@@ -96,6 +96,6 @@ fz_status fz_cpu_position_backward(float *dtable, const float *dy, const fz_rows
         sum_positions(work + s * n, dy, rows, C, fz_segment_first(N, S, s),
                       fz_segment_first(N, S, s + 1));
     fz_tree_sum_rows(work, S, n);
-    fz_tree_add(dtable + offset * C, work, n);
+    fz_tree_add(dtable + (rows->first + offset) * C, work, n);
     return FZ_OK;
 }

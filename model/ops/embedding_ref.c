@@ -27,7 +27,7 @@ void fz_position_forward_ref(double *y, const double *table, const fz_rows *rows
     for (int64_t b = 0; b < rows->n_seq; b++)
         for (int64_t r = rows->start[b]; r < rows->start[b + 1]; r++)
             for (int64_t c = 0; c < C; c++)
-                y[r * C + c] += table[(r - rows->start[b] + offset) * C + c];
+                y[r * C + c] += table[(rows->first + r - rows->start[b] + offset) * C + c];
 }
 
 void fz_position_backward_ref(double *dtable, const double *dy, const fz_rows *rows, int64_t C,
@@ -36,5 +36,5 @@ void fz_position_backward_ref(double *dtable, const double *dy, const fz_rows *r
     for (int64_t b = 0; b < rows->n_seq; b++)
         for (int64_t r = rows->start[b]; r < rows->start[b + 1]; r++)
             for (int64_t c = 0; c < C; c++)
-                dtable[(r - rows->start[b] + offset) * C + c] += dy[r * C + c];
+                dtable[(rows->first + r - rows->start[b] + offset) * C + c] += dy[r * C + c];
 }

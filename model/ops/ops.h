@@ -37,6 +37,8 @@ typedef struct fz_rows {
     int64_t n_seq;
     const int32_t *start;    /* (n_seq+1); rows in all = start[n_seq] */
     const int64_t *sample_n; /* (n_seq) */
+    int64_t first; /* position of each sequence's first row, for rope and position embeddings:
+                      above 0 where the rows before were other calls' (generation) */
 } fz_rows;
 
 /* Inverted dropout: element (row, column) is dropped iff the 16 bits that core/rng.h keys by (seed,
@@ -52,7 +54,7 @@ typedef struct fz_dropout {
 /* Attention over ragged sequences, one head at a time. For head h (local), kv head h / (n_heads /
  * n_kv_heads), query i and key j of the same sequence:
  *     s = scale * q_i . k_j;  if softcap > 0: s = softcap * tanh(s / softcap)
- *     visible: not causal, or j <= i; and window == 0 or j > i - window
+ *     visible: not causal, or j <= q_first + i; and window == 0 or j > q_first + i - window
  *     P = softmax_j(s);  o_i = sum_j drop(P_ij) v_j;   lse_i = log sum_j exp(s_ij)
  * Rows are strided: q row i of head h is q + i*q_stride + h*head_dim; k, v likewise with kv_stride;
  * o, dout, with o_stride; dq with q_stride, dk, dv with kv_stride. */
@@ -69,6 +71,8 @@ typedef struct fz_attention_args {
     float scale, softcap;
     bool causal;
     int64_t window;
+    int64_t q_first; /* place of each sequence's first query among its keys. Causal: keys from
+                        q_first + queries on are not read by the forward pass */
     /* dropout on P: row = query token of sample sample_n[b]; column = (first_head + h) * 65536 + j
      */
     fz_dropout dropout;
@@ -90,6 +94,12 @@ typedef struct fz_channel_attention_args {
     int64_t n_images, n_tokens, C;
     void *work; /* channel_attention_work(C) bytes */
 } fz_channel_attention_args;
+
+/* One of a row's best columns. */
+typedef struct fz_top {
+    int32_t id; /* in the vocabulary; -1: there are fewer */
+    float value;
+} fz_top;
 
 typedef struct fz_adamw_args {
     float *w, *m, *v;
@@ -186,8 +196,9 @@ typedef struct fz_ops {
     fz_status (*attention_forward)(const fz_attention_args *args, fz_queue *queue);
     fz_status (*attention_backward)(const fz_attention_args *args, fz_queue *queue);
     /* Rotary, half-split pairs (i, i + hd/2), angle = position * theta^(-2i/hd), position = row -
-     * start of its sequence; in place on x (rows, n_heads * head_dim) with row stride; inverse
-     * rotates back (the backward). Angles and factors in fp32 from double tables. */
+     * start of its sequence + rows->first; in place on x (rows, n_heads * head_dim) with row
+     * stride; inverse rotates back (the backward). Angles and factors in fp32 from double tables.
+     */
     fz_status (*rope)(float *x, const fz_rows *rows, int64_t n_heads, int64_t head_dim,
                       int64_t stride, double theta, bool inverse, fz_queue *queue);
 
@@ -201,7 +212,7 @@ typedef struct fz_ops {
     fz_status (*embedding_backward)(float *dtable, const float *dy, const int32_t *ids, int64_t N,
                                     int64_t C, int64_t first, int64_t n_rows, float scale,
                                     int32_t skip_id, fz_queue *queue);
-    /* y[r,:] += table[token of r + offset, :] */
+    /* y[r,:] += table[position of r + offset, :]; position = row - start + rows->first */
     fz_status (*position_forward)(float *y, const float *table, const fz_rows *rows, int64_t C,
                                   int64_t offset, fz_queue *queue);
     /* dtable[p + offset, :] += segments over all rows of (dy of rows at position p); the segment of
@@ -228,6 +239,17 @@ typedef struct fz_ops {
     fz_status (*ce_backward)(float *z, const float *max, const float *sum, const int32_t *labels,
                              int64_t N, int64_t V, int64_t first, int64_t n_valid, float cap,
                              float factor, fz_queue *queue);
+
+    /* top (N, k) = the k largest of each row's valid columns, best first, equals by lower id
+     * (top_k.h). z at row r's ids banned[banned_start[r] .. banned_start[r+1]) becomes -infinity
+     * first; ids that are not this shard's are passed over. banned_start NULL: none. */
+    fz_status (*top_k)(fz_top *top, float *z, int64_t N, int64_t V, int64_t first, int64_t n_valid,
+                       int64_t k, const int32_t *banned, const int32_t *banned_start,
+                       fz_queue *queue);
+    /* best (N, k) = the k best of best and other (N, k), of different columns, both as top_k
+     * leaves them. */
+    fz_status (*top_merge)(fz_top *best, const fz_top *other, int64_t N, int64_t k,
+                           fz_queue *queue);
 
     /* ---- vision; images (B, H, W, C), channels last ---- */
     /* Patches for a k x k convolution: out (B, Ho, Wo, C*k*k) in the order (c, ky, kx) of a stored

@@ -6,7 +6,7 @@
  *   backward (inverse): a -> -a
  *
  * In place on x (rows, n_heads * head_dim) with a row stride; position = row - start of its
- * sequence.
+ * sequence + rows->first.
  */
 #ifndef FZ_MODEL_OPS_ROPE_H
 #define FZ_MODEL_OPS_ROPE_H

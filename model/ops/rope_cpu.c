@@ -75,6 +75,8 @@ fz_status fz_cpu_rope(float *x, const fz_rows *rows, int64_t n_heads, int64_t he
 
     fz_turn turn;
     turn_begin(&turn, half, theta);
+    for (int64_t p = 0; p < rows->first; p++)
+        turn_next(&turn, half);
     for (int64_t p = 0; p < n_positions; p++) {
         turn_factors(&turn, half, inverse);
         for (int64_t b = 0; b < rows->n_seq; b++) {

@@ -126,7 +126,7 @@ static inline op_shape op_shape_part(const op_shape *s, int64_t first, int64_t e
         starts[b - first] = s->rows.start[b] - s->rows.start[first];
         kv_starts[b - first] = s->kv_start[b] - s->kv_start[first];
     }
-    part.rows = (fz_rows){end - first, starts, s->rows.sample_n + first};
+    part.rows = (fz_rows){end - first, starts, s->rows.sample_n + first, s->rows.first};
     part.kv_start = kv_starts;
     part.N = starts[end - first];
     part.ids = s->ids + s->rows.start[first];
@@ -156,7 +156,7 @@ static inline void op_for_shapes(op_shape_fn visit, void *context)
                     .N = starts[k][n_seqs[k]],
                     .C = widths[w],
                     .S = INT64_C(1) << (k % 4),
-                    .rows = {n_seqs[k], starts[k], sample_n},
+                    .rows = {n_seqs[k], starts[k], sample_n, w % 3 * 2},
                     .kv_start = kv_starts[k],
                     .ids = ids,
                     .dropout = {rates[p], 99, 4, w == 1 ? 5 : 8 * w},

@@ -121,7 +121,7 @@ static void references_agree_with_values_by_hand(void **state)
     (void)state;
     const int32_t start[] = {0, 1};
     const int64_t n = 0;
-    const fz_rows rows = {1, start, &n};
+    const fz_rows rows = {1, start, &n, 0};
     const fz_dropout none = {.p = 0.0};
     double h[] = {0.5, -2.0, 0.0}, y[3];
     const double bias[] = {0.5, 0.0, 0.0};

@@ -9,15 +9,18 @@ typedef struct kind {
     bool self, causal;
     int64_t window;
     float softcap;
+    int64_t q_first;
 } kind;
 
 static const kind KINDS[] = {
-    {"cross", 2, 2, false, false, 0, 0.0f},
-    {"cross with groups and a cap", 4, 2, false, false, 0, 2.0f},
-    {"causal self", 2, 2, true, true, 0, 0.0f},
-    {"causal self with a window, groups and a cap", 6, 2, true, true, 2, 1.5f},
-    {"causal cross, longer or shorter than the queries", 2, 1, false, true, 0, 0.0f},
-    {"window without a causal mask", 1, 1, true, false, 3, 0.0f},
+    {"cross", 2, 2, false, false, 0, 0.0f, 0},
+    {"cross with groups and a cap", 4, 2, false, false, 0, 2.0f, 0},
+    {"causal self", 2, 2, true, true, 0, 0.0f, 0},
+    {"causal self with a window, groups and a cap", 6, 2, true, true, 2, 1.5f, 0},
+    {"causal cross, longer or shorter than the queries", 2, 1, false, true, 0, 0.0f, 0},
+    {"window without a causal mask", 1, 1, true, false, 3, 0.0f, 0},
+    {"queries behind others", 2, 1, false, true, 0, 0.0f, 3},
+    {"queries behind others with a window and a cap", 2, 2, false, true, 4, 1.5f, 2},
 };
 static const kind *chosen;
 
@@ -67,6 +70,7 @@ static fz_attention_args settings(const op_shape *s)
         .softcap = chosen->softcap,
         .causal = chosen->causal,
         .window = chosen->window,
+        .q_first = chosen->q_first,
         .dropout = s->dropout,
         .sample_n = s->rows.sample_n,
         .first_head = 3,
@@ -246,6 +250,48 @@ static void queries_without_keys_give_zeros(void **state)
     assert_true(isinf(lse[0]) && lse[0] < 0.0f && isinf(lse[1]));
 }
 
+/* A cache with room for more: what lies behind the last query is not read, whatever it is. */
+static void keys_behind_the_last_query_are_not_read(void **state)
+{
+    (void)state;
+    enum { ROOM = 5, POSITION = 2 };
+    const int32_t q_start[] = {0, 1, 2}, room[] = {0, ROOM, 2 * ROOM};
+    const float q[] = {1.0f, -1.0f};
+    float k[2 * ROOM], v[2 * ROOM], o[2], lse[2], work[2 * 16];
+    fz_attention_args args = {.q = q,
+                              .k = k,
+                              .v = v,
+                              .o = o,
+                              .lse = lse,
+                              .n_seq = 2,
+                              .q_start = q_start,
+                              .kv_start = room,
+                              .max_q_len = 1,
+                              .max_kv_len = ROOM,
+                              .n_heads = 1,
+                              .n_kv_heads = 1,
+                              .head_dim = 1,
+                              .q_stride = 1,
+                              .kv_stride = 1,
+                              .o_stride = 1,
+                              .scale = 1.0f,
+                              .causal = true,
+                              .q_first = POSITION,
+                              .work = work};
+    op_poison(k, 2 * ROOM);
+    op_poison(v, 2 * ROOM);
+    for (int r = 0; r < 2; r++)
+        for (int j = 0; j <= POSITION; j++) {
+            k[r * ROOM + j] = 0.0f;
+            v[r * ROOM + j] = (float)(10 * r + j);
+        }
+    assert_ok(fz_ops_cpu.attention_forward(&args, NULL));
+    assert_true(fabsf(o[0] - 1.0f) < 1e-6f && fabsf(o[1] - 11.0f) < 1e-5f); /* means of three */
+    args.window = 2;
+    assert_ok(fz_ops_cpu.attention_forward(&args, NULL));
+    assert_true(fabsf(o[0] - 1.5f) < 1e-6f && fabsf(o[1] - 11.5f) < 1e-5f); /* of the last two */
+}
+
 /* Shards of the heads draw what the whole draws, and give the same bits. */
 static void shards_of_heads_give_the_same_bits(void **state)
 {
@@ -303,6 +349,7 @@ int main(void)
         cmocka_unit_test(reference_agrees_with_values_by_hand),
         cmocka_unit_test(queries_without_keys_give_zeros),
         cmocka_unit_test(backend_agrees_with_the_reference),
+        cmocka_unit_test(keys_behind_the_last_query_are_not_read),
         cmocka_unit_test(shards_of_heads_give_the_same_bits),
         cmocka_unit_test(gradients_are_the_derivatives),
     };

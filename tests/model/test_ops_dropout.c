@@ -189,7 +189,7 @@ static void shards_of_a_row_draw_the_same_bits(void **state)
     static const int cuts[] = {8, 96, 128, 133, 1, 299};
     const int32_t start[] = {0, 1};
     const int64_t sample_n[] = {3};
-    const fz_rows rows = {1, start, sample_n};
+    const fz_rows rows = {1, start, sample_n, 0};
     float x[C], whole[C], part[C];
     for (int i = 0; i < C; i++)
         x[i] = (float)i + 1.0f;
@@ -215,7 +215,7 @@ static void share_of_dropped_elements_is_p(void **state)
         x[i] = 1.0f;
     int n_dropped = 0;
     for (int64_t n = 0; n < 64; n++) {
-        const fz_rows rows = {1, start, &n};
+        const fz_rows rows = {1, start, &n, 0};
         const fz_dropout drop = {.p = 0.1, .seed = 1, .site = 2};
         assert_ok(fz_ops_cpu.dropout(y, x, NULL, &rows, C, &drop, NULL));
         for (int i = 0; i < C; i++)
@@ -230,7 +230,7 @@ static void everything_is_dropped_at_one(void **state)
     (void)state;
     const int32_t start[] = {0, 1};
     const int64_t n = 0;
-    const fz_rows rows = {1, start, &n};
+    const fz_rows rows = {1, start, &n, 0};
     const fz_dropout drop = {.p = 1.0, .seed = 1, .site = 2};
     float x[40], y[40];
     for (int i = 0; i < 40; i++)

@@ -112,7 +112,7 @@ static void references_agree_with_values_by_hand(void **state)
     const double table[] = {1, 2, 3, 4};
     const int32_t ids[] = {6, 5, 7, 6}, start[] = {0, 1, 3};
     const int64_t n[] = {0, 1};
-    const fz_rows rows = {2, start, n};
+    const fz_rows rows = {2, start, n, 0};
     double y[8], d[4] = {0};
     fz_embedding_forward_ref(y, table, ids, 4, 2, 5, 2, 10.0);
     op_assert_close(y, (const double[]){30, 40, 10, 20, 0, 0, 30, 40}, 8, 0.0);
@@ -132,7 +132,7 @@ static void position_sums_follow_the_segments_and_the_tree(void **state)
     const float dy[] = {1e8f, 2.0f, -1e8f, 3.0f, 0.5f, 7.0f};
     const int32_t start[] = {0, 2, 3, 6};
     const int64_t n[] = {0, 1, 2};
-    const fz_rows rows = {3, start, n};
+    const fz_rows rows = {3, start, n, 0};
     float dtable[3] = {0}, work[6];
     /* segments of 6 rows in 2: rows 0-2, 3-5; position 0 is rows 0, 2, 3 */
     assert_ok(fz_ops_cpu.position_backward(dtable, dy, &rows, 1, 0, 3, 2, work, NULL));

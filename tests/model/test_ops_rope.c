@@ -60,7 +60,7 @@ static void reference_agrees_with_values_by_hand(void **state)
     (void)state;
     const int32_t start[] = {0, 2};
     const int64_t n = 0;
-    const fz_rows rows = {1, start, &n};
+    const fz_rows rows = {1, start, &n, 0};
     double x[] = {1, 2, 3, 4, 1, 2, 0, 0};
     /* position 1, head_dim 4, theta 100: angles 1 and 0.1; pairs (0,2) and (1,3) */
     fz_rope_ref(x, &rows, 1, 4, 4, 100.0, false);
@@ -76,7 +76,7 @@ static void far_positions_keep_their_accuracy(void **state)
     static double expected[LONG * 8];
     const int32_t start[] = {0, LONG};
     const int64_t n = 0;
-    const fz_rows rows = {1, start, &n};
+    const fz_rows rows = {1, start, &n, 0};
     for (int i = 0; i < LONG * 8; i++)
         expected[i] = (double)(x[i] = (float)(i % 8) - 3.0f);
     assert_ok(fz_ops_cpu.rope(x, &rows, 1, 8, 8, 10000.0, false, NULL));
@@ -90,7 +90,7 @@ static void odd_head_dimensions_are_refused(void **state)
     (void)state;
     const int32_t start[] = {0, 1};
     const int64_t n = 0;
-    const fz_rows rows = {1, start, &n};
+    const fz_rows rows = {1, start, &n, 0};
     float x[8] = {0};
     assert_fails(fz_ops_cpu.rope(x, &rows, 1, 7, 8, 1e4, false, NULL), FZ_ERR_ARG, "head_dim 7");
 }
