@@ -22,7 +22,7 @@ fz_status fz_image_write_png(const fz_image *image, const char *path);
 
 /* Pillow's Image.resize((side, side), BICUBIC), bit for bit: a = -0.5, support 2*max(1, scale),
  * 22-bit fixed-point weights, horizontal then vertical with 8-bit rounding between (Pillow up to
- * version 12; 13 swaps the passes for some shapes). out (side, side, 3). */
+ * 12.1; later ones swap the passes for some upright shapes). out (side, side, 3). */
 fz_status fz_image_resize(const fz_image *image, int side, uint8_t *out);
 /* (x/255 - mean) / std with ImageNet's numbers, channels last: out (side, side, 3) floats. */
 void fz_image_normalise(const uint8_t *rgb, int side, float *out);

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <setjmp.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -41,6 +42,21 @@ static void read_bytes(png_structp png, png_bytep out, size_t n)
     input->at += n;
 }
 
+/* Pillow's convert("RGB") cuts 16-bit grey at 255 where it takes the high byte of other kinds. What
+ * the public models were given is what ours are given. */
+static bool is_cut_grey(png_structp png, png_infop info)
+{
+    return png_get_bit_depth(png, info) == 16 &&
+           png_get_color_type(png, info) == PNG_COLOR_TYPE_GRAY;
+}
+
+/* A row of 16-bit grey to RGB, in place: from the end, since it grows. */
+static void cut_grey_to_rgb(uint8_t *row, int width)
+{
+    for (int x = width - 1; x >= 0; x--)
+        memset(row + 3 * (size_t)x, row[2 * (size_t)x] != 0 ? 255 : row[2 * (size_t)x + 1], 3);
+}
+
 /* To 8-bit RGB without colour management; alpha is dropped, as Pillow's convert("RGB") does. */
 static void ask_for_rgb(png_structp png, png_infop info)
 {
@@ -59,15 +75,19 @@ static fz_status decode(png_structp png, png_infop info, png_input *input)
     input->width = (int)png_get_image_width(png, info);
     input->height = (int)png_get_image_height(png, info);
     FZ_TRY(fz_image_make_room("PNG", input->width, input->height, input->pixels));
-    ask_for_rgb(png, info);
+    const bool is_cut = is_cut_grey(png, info);
+    if (!is_cut) ask_for_rgb(png, info);
     const int n_passes = png_set_interlace_handling(png);
     png_read_update_info(png, info);
     const size_t row_bytes = (size_t)input->width * 3;
-    if (png_get_rowbytes(png, info) != row_bytes) png_error(png, "rows are not 8-bit RGB");
+    if (png_get_rowbytes(png, info) != (is_cut ? (size_t)input->width * 2 : row_bytes))
+        png_error(png, "rows are not 8-bit RGB");
     for (int pass = 0; pass < n_passes; pass++)
         for (int y = 0; y < input->height; y++)
             png_read_row(png, (png_bytep)input->pixels->bytes + row_bytes * (size_t)y, NULL);
     png_read_end(png, NULL);
+    for (int y = 0; is_cut && y < input->height; y++)
+        cut_grey_to_rgb((uint8_t *)input->pixels->bytes + row_bytes * (size_t)y, input->width);
     return FZ_OK;
 }
 

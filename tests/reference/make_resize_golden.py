@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Writes tests/data/golden/resize.bin: what Pillow's bicubic resize makes of small pictures.
 
-    python3 -m venv venv && venv/bin/pip install 'pillow<13'
+    python3 -m venv venv && venv/bin/pip install 'pillow<12.2'
     venv/bin/python tests/reference/make_resize_golden.py tests/data/golden
 
 resize.bin, little-endian: "FZRS", int32 number of cases, then per case int32 width, height, side,
 uint32 seed, and the side*side*3 bytes of the result. Inputs are not stored: the test makes them from
-the seed as noise() below does. resize.txt says which Pillow wrote it. Pillow 13 resizes some narrow
-pictures vertically first (17 x 31 to 13, for one), which changes the 8-bit rounding between the
-passes; Florence-2 and Florenz were trained before it, always horizontally first.
+the seed as noise() below does. resize.txt says which Pillow wrote it. Pillow 12.2 and later resize some
+upright pictures vertically first (in 13, 17 x 31 to 13, for one), which changes the 8-bit rounding
+between the passes; Florence-2 was trained before them, always horizontally first.
 
 cmyk.jpg and cmyk.rgb: a CMYK JPEG and what Pillow's convert("RGB") makes of it; likewise alpha.png
 and alpha.rgb, and palette.png and palette.rgb. grey.jpg, and lossless.webp with palette.png's picture.
@@ -71,7 +71,7 @@ def modes(folder):
 
 
 if __name__ == "__main__":
-    if int(PIL.__version__.split(".")[0]) >= 13:
-        sys.exit("needs Pillow 12 or older (see above), this is " + PIL.__version__)
+    if tuple(map(int, PIL.__version__.split(".")[:2])) >= (12, 2):
+        sys.exit("needs Pillow 12.1 or older (see above), this is " + PIL.__version__)
     resize(sys.argv[1])
     modes(sys.argv[1])
