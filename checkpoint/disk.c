@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* sync_file_range */
 #include "checkpoint/disk.h"
 
 #include <dirent.h>
@@ -43,6 +44,21 @@ fz_status fz_disk_open(const char *path, bool is_new, int *fd_p)
     if (fd < 0) return failed(is_new ? "create" : "open", path);
     *fd_p = fd;
     return FZ_OK;
+}
+
+fz_status fz_disk_reopen(const char *path, int *fd_p)
+{
+    if (fails_here()) return failed("open", path);
+    const int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return failed("open", path);
+    *fd_p = fd;
+    return FZ_OK;
+}
+
+fz_status fz_disk_resize(int fd, const char *path, int64_t bytes)
+{
+    if (fails_here()) return failed("resize", path);
+    return ftruncate(fd, (off_t)bytes) == 0 ? FZ_OK : failed("resize", path);
 }
 
 fz_status fz_disk_close(int fd, const char *path)
@@ -100,6 +116,15 @@ fz_status fz_disk_read(int fd, const char *path, void *data, size_t bytes, int64
         bytes -= (size_t)n;
     }
     return FZ_OK;
+}
+
+void fz_disk_start_sync(int fd, int64_t offset, int64_t bytes)
+{
+#ifdef SYNC_FILE_RANGE_WRITE
+    sync_file_range(fd, (off_t)offset, (off_t)bytes, SYNC_FILE_RANGE_WRITE);
+#else
+    (void)fd, (void)offset, (void)bytes;
+#endif
 }
 
 fz_status fz_disk_sync(int fd, const char *path)
@@ -180,6 +205,12 @@ fz_status fz_disk_rename(const char *from, const char *to)
 {
     if (fails_here()) return failed("rename to", to);
     return rename(from, to) == 0 ? FZ_OK : failed("rename to", to);
+}
+
+void fz_disk_remove(const char *path)
+{
+    fz_fault_now(FZ_FAULT_KILL_SAVE);
+    if (unlink(path) != 0 && errno != ENOENT) fz_warn("remove %s: %s", path, strerror(errno));
 }
 
 static void remove_below(const char *path, int depth)

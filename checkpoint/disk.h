@@ -21,12 +21,17 @@ fz_status fz_disk_join(char *path, const char *dir, const char *name);
 
 /* Reading and writing; path only names the file in errors. */
 fz_status fz_disk_open(const char *path, bool is_new, int *fd_p); /* read-only unless new */
+fz_status fz_disk_reopen(const char *path, int *fd_p); /* one that is there, to be written */
+fz_status fz_disk_resize(int fd, const char *path, int64_t bytes); /* new bytes are zero */
 fz_status fz_disk_close(int fd, const char *path);
 fz_status fz_disk_write(int fd, const char *path, const void *data, size_t bytes, int64_t offset);
 /* The parts behind each other; parts is used up. */
 fz_status fz_disk_write_parts(int fd, const char *path, struct iovec *parts, int n_parts,
                               int64_t offset);
 fz_status fz_disk_read(int fd, const char *path, void *data, size_t bytes, int64_t offset);
+/* Begins to bring a range to the disk and does not wait: the sync at the end finds less to do. A
+ * hint, nothing where the system has none. */
+void fz_disk_start_sync(int fd, int64_t offset, int64_t bytes);
 fz_status fz_disk_sync(int fd, const char *path);
 fz_status fz_disk_size(const char *path, int64_t *size);
 
@@ -38,6 +43,7 @@ fz_status fz_disk_read_file(const char *path, char **data_p, size_t *bytes_p);  
 fz_status fz_disk_make_directory(const char *path); /* one that exists is fine */
 fz_status fz_disk_sync_directory(const char *path);
 fz_status fz_disk_rename(const char *from, const char *to);
+void fz_disk_remove(const char *path);      /* a file, if it is there; trouble is a warning */
 void fz_disk_remove_tree(const char *path); /* as far as it goes; what stays is a warning */
 bool fz_disk_is_there(const char *path);
 

@@ -16,7 +16,7 @@ fz_folder(dist LIBS fz_core MPI::MPI_C PkgConfig::HWLOC)
 fz_folder(model LIBS fz_core PkgConfig::CBLAS m)
 fz_folder(data LIBS fz_core PkgConfig::JANSSON PkgConfig::ARCHIVE JPEG::JPEG Threads::Threads m)
 fz_folder(parallel LIBS fz_model fz_dist fz_core)
-fz_folder(checkpoint LIBS fz_dist fz_core fz_hdf5)
+fz_folder(checkpoint LIBS fz_dist fz_core fz_hdf5 PkgConfig::JANSSON)
 fz_folder(launch LIBS fz_parallel fz_checkpoint fz_data fz_model fz_dist fz_core PkgConfig::YAML
           PkgConfig::JANSSON)
 
