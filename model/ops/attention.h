@@ -8,12 +8,15 @@
  *            place of the first query among the keys, 0 but where earlier queries were other calls'
  *   lse_i = log sum_j exp(s_ij)              P_ij = exp(s_ij - lse_i)       over visible j
  *   o_i = sum_j f_ij P_ij v_j                f: dropout factor (dropout.h)
- *   backward   D_i = do_i . o_i              (= sum_j f_ij P_ij do_i . v_j)
+ *   backward   D_i = sum_j f_ij P_ij do_i . v_j          (= do_i . o_i)
  *              dv_j = sum_i f_ij P_ij do_i
  *              dS_ij = P_ij * (f_ij do_i . v_j - D_i) * (1 - (s_ij / softcap)^2)
  *              dq_i = scale * sum_j dS_ij k_j       dk_j = scale * sum_i dS_ij q_i
  *
- * dk and dv of a key/value head are added over its query heads in order. Only lse is saved; P is
+ * D_i is formed as the mean of f_ij do_i . v_j under the P_ij that dS is formed from, so that a row
+ * of dS_ij / (1 - ...) adds up to zero to the last bits; do_i . o_i, which needs no second pass,
+ * leaves several times as much, and all of it in the gradient of a key's bias, whose true value is
+ * zero. dk and dv of a key/value head are added over its query heads in order. Only lse is saved; P is
  * formed again in the backward pass. A query that sees no key has o = 0, lse = -inf, dq = 0. Shapes
  * and strides: fz_attention_args (ops.h). The _ref takes the same arguments with doubles.
  */

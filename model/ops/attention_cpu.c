@@ -7,6 +7,7 @@
 
 #include <limits.h>
 #include <math.h>
+#include <string.h>
 
 #include "core/assert.h"
 #include "model/ops/cpu.h"
@@ -37,7 +38,7 @@ static int64_t padded(int64_t n)
 size_t fz_cpu_attention_work(int64_t max_q_len, int64_t max_kv_len, int64_t head_dim)
 {
     (void)head_dim;
-    return 2 * (size_t)(max_q_len * padded(max_kv_len)) * sizeof(float);
+    return 2 * (size_t)((max_q_len + 1) * padded(max_kv_len)) * sizeof(float);
 }
 
 static fz_span visible(const fz_head *h, int64_t i)
@@ -138,70 +139,74 @@ static void forward_head(const fz_head *h)
         zero_rows(x->o + h->o_at, h->Tq, hd, x->o_stride);
 }
 
-static float dot(const float *x, const float *y, int64_t n)
+/* s -> P in place; slope (the soft cap's derivative) is written where there is a cap. */
+static void weights_again(float *restrict s, float *restrict slope, int64_t n, float lse, float cap)
 {
-    float sum[FZ_LANES] = {0};
-    FZ_FOR_LANES(n, c, j, sum[j] += x[c + j] * y[c + j]);
-    return fz_sum_lanes(sum);
-}
-
-/* In place: s -> f P (what multiplies do), g = do . v -> dS. f NULL: factor 1. */
-static void backward_stretch(float *restrict s, float *restrict g, const float *restrict f,
-                             int64_t n, float lse, float D, float cap)
-{
-    const float inverse = cap > 0.0f ? 1.0f / cap : 0.0f;
-    if (cap > 0.0f && f) {
+    if (cap > 0.0f) {
+        const float inverse = 1.0f / cap;
         for (int64_t j = 0; j < n; j++) {
             const float t = fz_tanhf(s[j] * inverse);
-            const float p = fz_expf(cap * t - lse);
-            s[j] = p * f[j];
-            g[j] = p * (g[j] * f[j] - D) * (1.0f - t * t);
-        }
-    } else if (cap > 0.0f) {
-        for (int64_t j = 0; j < n; j++) {
-            const float t = fz_tanhf(s[j] * inverse);
-            const float p = fz_expf(cap * t - lse);
-            s[j] = p;
-            g[j] = p * (g[j] - D) * (1.0f - t * t);
-        }
-    } else if (f) {
-        for (int64_t j = 0; j < n; j++) {
-            const float p = fz_expf(s[j] - lse);
-            s[j] = p * f[j];
-            g[j] = p * (g[j] * f[j] - D);
+            s[j] = fz_expf(cap * t - lse);
+            slope[j] = 1.0f - t * t;
         }
     } else {
-        for (int64_t j = 0; j < n; j++) {
-            const float p = fz_expf(s[j] - lse);
-            s[j] = p;
-            g[j] = p * (g[j] - D);
-        }
+        for (int64_t j = 0; j < n; j++)
+            s[j] = fz_expf(s[j] - lse);
     }
 }
 
-static void backward_row(float *s, float *g, const fz_head *h, int64_t i)
+/* The row's dropout factors into f, and g *= f. */
+static void drop_gradient(float *restrict g, float *restrict f, fz_span span, const fz_head *h,
+                          int64_t i)
+{
+    float buffer[FZ_DROP_BUFFER];
+    for (int64_t j = span.from; j < span.to; j += FZ_DROP_CHUNK) {
+        const int64_t n = span.to - j < FZ_DROP_CHUNK ? span.to - j : (int64_t)FZ_DROP_CHUNK;
+        memcpy(f + j, fz_drop_factors(buffer, h->drop, h->sample_n, i, h->column + j, n),
+               (size_t)n * sizeof *f);
+    }
+    for (int64_t j = span.from; j < span.to; j++)
+        g[j] *= f[j];
+}
+
+/* The mean of g under the weights p, over whole groups of lanes. */
+static float weighted_mean(const float *p, const float *g, fz_span span)
+{
+    float weight[FZ_LANES] = {0}, sum[FZ_LANES] = {0};
+    for (int64_t c = span.from; c < span.to; c += FZ_LANES)
+        for (int j = 0; j < FZ_LANES; j++) {
+            weight[j] += p[c + j];
+            sum[j] += p[c + j] * g[c + j];
+        }
+    return fz_sum_lanes(sum) / fz_sum_lanes(weight);
+}
+
+static void multiply(float *restrict x, const float *restrict factor, int64_t first, int64_t end)
+{
+    for (int64_t j = first; j < end; j++)
+        x[j] *= factor[j];
+}
+
+/* In place, one query: scores s -> f P, do . v in g -> dS. slope, f: rows to keep things in. */
+static void backward_row(float *restrict s, float *restrict g, float *slope, float *f,
+                         const fz_head *h, int64_t i)
 {
     const fz_attention_args *x = h->args;
     const fz_span span = visible(h, i);
-    const float lse = x->lse[h->lse_at + i * x->n_heads];
-    const int64_t at = h->o_at + i * x->o_stride;
-    const float D = dot(x->dout + at, x->o + at, x->head_dim);
-    float buffer[FZ_DROP_BUFFER];
 
-    if (!h->drop->active) {
-        backward_stretch(s + span.from, g + span.from, NULL, span.to - span.from, lse, D,
-                         x->softcap);
-    } else {
-        for (int64_t j = span.from; j < span.to; j += FZ_DROP_CHUNK) {
-            const int64_t n = span.to - j < FZ_DROP_CHUNK ? span.to - j : (int64_t)FZ_DROP_CHUNK;
-            const float *f = fz_drop_factors(buffer, h->drop, h->sample_n, i, h->column + j, n);
-            backward_stretch(s + j, g + j, f, n, lse, D, x->softcap);
-        }
-    }
+    weights_again(s + span.from, slope + span.from, span.to - span.from,
+                  x->lse[h->lse_at + i * x->n_heads], x->softcap);
+    if (h->drop->active) drop_gradient(g, f, span, h, i);
     fill(s, 0, span.first, 0.0f);
     fill(s, span.end, h->ld, 0.0f);
     fill(g, 0, span.first, 0.0f);
     fill(g, span.end, h->ld, 0.0f);
+    if (span.from == span.to) return;
+    const float D = weighted_mean(s, g, span);
+    for (int64_t j = span.from; j < span.to; j++)
+        g[j] = s[j] * (g[j] - D);
+    if (x->softcap > 0.0f) multiply(g, slope, span.from, span.to);
+    if (h->drop->active) multiply(s, f, span.from, span.to);
 }
 
 /* first_of_group: the first query head of its key/value head writes dk and dv, the others add. */
@@ -210,7 +215,7 @@ static void backward_head(const fz_head *h, bool first_of_group)
     const fz_attention_args *x = h->args;
     const int64_t hd = x->head_dim;
     const float beta = first_of_group ? 0.0f : 1.0f;
-    float *p = x->work, *ds = p + h->Tq * h->ld;
+    float *p = x->work, *ds = p + h->Tq * h->ld, *slope = ds + h->Tq * h->ld, *f = slope + h->ld;
 
     if (h->Tq == 0 || h->Tk == 0) {
         zero_rows(x->dq + h->q_at, h->Tq, hd, x->q_stride);
@@ -225,7 +230,7 @@ static void backward_head(const fz_head *h, bool first_of_group)
     fz_cpu_product(ds, h->ld, x->dout + h->o_at, x->o_stride, false, x->v + h->kv_at, x->kv_stride,
                    true, h->Tq, h->Tk, hd, 1.0f, 0.0f);
     for (int64_t i = 0; i < h->Tq; i++)
-        backward_row(p + i * h->ld, ds + i * h->ld, h, i);
+        backward_row(p + i * h->ld, ds + i * h->ld, slope, f, h, i);
     fz_cpu_product(x->dv + h->kv_at, x->kv_stride, p, h->ld, true, x->dout + h->o_at, x->o_stride,
                    false, h->Tk, hd, h->Tq, 1.0f, beta);
     fz_cpu_product(x->dk + h->kv_at, x->kv_stride, ds, h->ld, true, x->q + h->q_at, x->q_stride,
