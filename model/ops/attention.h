@@ -16,9 +16,9 @@
  * D_i is formed as the mean of f_ij do_i . v_j under the P_ij that dS is formed from, so that a row
  * of dS_ij / (1 - ...) adds up to zero to the last bits; do_i . o_i, which needs no second pass,
  * leaves several times as much, and all of it in the gradient of a key's bias, whose true value is
- * zero. dk and dv of a key/value head are added over its query heads in order. Only lse is saved; P is
- * formed again in the backward pass. A query that sees no key has o = 0, lse = -inf, dq = 0. Shapes
- * and strides: fz_attention_args (ops.h). The _ref takes the same arguments with doubles.
+ * zero. dk and dv of a key/value head are added over its query heads in order. Only lse is saved; P
+ * is formed again in the backward pass. A query that sees no key has o = 0, lse = -inf, dq = 0.
+ * Shapes and strides: fz_attention_args (ops.h). The _ref takes the same arguments with doubles.
  */
 #ifndef FZ_MODEL_OPS_ATTENTION_H
 #define FZ_MODEL_OPS_ATTENTION_H

@@ -9,7 +9,7 @@
 #include "model/ops/math.h"
 #include "model/ops/rows.h"
 
-enum { G = FZ_CHANNEL_GROUP };
+enum { G = FZ_CHANNEL_GROUP, TOKENS = 128 };
 
 size_t fz_cpu_channel_attention_work(int64_t C)
 {
@@ -17,22 +17,22 @@ size_t fz_cpu_channel_attention_work(int64_t C)
     return (size_t)(G * G) * sizeof(float); /* dS of one group */
 }
 
-/* (G,G) = alpha * x^T y over n tokens. */
+/* (G,G) = alpha * x^T y over n tokens, a stretch of them at a time: one sum over the tens of
+ * thousands of a large map would lose digits. */
 static fz_status over_tokens(float *c, const float *x, int64_t ldx, const float *y, int64_t ldy,
                              int64_t n, float alpha, fz_queue *queue)
 {
-    const fz_gemm_args args = {.c = c,
-                               .a = x,
-                               .b = y,
-                               .trans_a = true,
-                               .m = G,
-                               .n = G,
-                               .k = n,
-                               .lda = ldx,
-                               .ldb = ldy,
-                               .ldc = G,
-                               .alpha = alpha};
-    return fz_cpu_gemm(&args, queue);
+    fz_gemm_args args = {
+        .c = c, .trans_a = true, .m = G, .n = G, .lda = ldx, .ldb = ldy, .ldc = G, .alpha = alpha};
+
+    for (int64_t t = 0; t < n; t += TOKENS) {
+        args.a = x + t * ldx;
+        args.b = y + t * ldy;
+        args.k = n - t < TOKENS ? n - t : TOKENS;
+        args.beta = t == 0 ? 0.0f : 1.0f;
+        FZ_TRY(fz_cpu_gemm(&args, queue));
+    }
+    return FZ_OK;
 }
 
 /* (n,G) = alpha * x op(m), m (G,G). */
