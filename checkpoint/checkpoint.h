@@ -18,8 +18,9 @@ typedef struct fz_ckpt_info { /* what is stored besides tensors; the same on eve
     int64_t shards, lanes, global_batch, micro_batch;
     char run_id[64];
     char arithmetic_id[256];
-    char base[64]; /* load: name of the base directory the step refers to; "" none */
-    char *config;  /* YAML; save: borrowed; load: owned by the info, freed by fz_ckpt_info_reset */
+    char base[64];          /* load: name of the base directory the step refers to; "" none */
+    bool has_weights_alone; /* load: no moments were stored (checkpoint/stream.h) */
+    char *config; /* YAML; save: borrowed; load: owned by the info, freed by fz_ckpt_info_reset */
 } fz_ckpt_info;
 
 void fz_ckpt_info_reset(fz_ckpt_info *info);

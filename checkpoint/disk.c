@@ -121,7 +121,8 @@ fz_status fz_disk_read(int fd, const char *path, void *data, size_t bytes, int64
 void fz_disk_start_sync(int fd, int64_t offset, int64_t bytes)
 {
 #ifdef SYNC_FILE_RANGE_WRITE
-    sync_file_range(fd, (off_t)offset, (off_t)bytes, SYNC_FILE_RANGE_WRITE);
+    /* 0 bytes would mean all that follow. */
+    if (bytes > 0) sync_file_range(fd, (off_t)offset, (off_t)bytes, SYNC_FILE_RANGE_WRITE);
 #else
     (void)fd, (void)offset, (void)bytes;
 #endif

@@ -162,6 +162,8 @@ static fz_status put_attribute(hid_t group, const attribute *a)
     return fz_h5_put_text(group, a->name, a->text);
 }
 
+static const char WEIGHTS_ALONE[] = "weights_alone"; /* of /state; absent: 0 */
+
 static fz_status put_info(hid_t file, const fz_index *index)
 {
     fz_ckpt_info info = index->info;
@@ -176,6 +178,8 @@ static fz_status put_info(hid_t file, const fz_index *index)
             FZ_TRY(fz_h5_group(file, list[i].group, &group));
         }
         status = put_attribute(group, &list[i]);
+        if (i == 0 && info.has_weights_alone && status == FZ_OK)
+            status = fz_h5_put_int(group, WEIGHTS_ALONE, 1);
     }
     if (group >= 0) H5Gclose(group);
     FZ_TRY(status);
@@ -310,6 +314,23 @@ static fz_status get_attribute(hid_t group, const attribute *a)
     return FZ_OK;
 }
 
+static fz_status get_weights_alone(hid_t file, bool *is_set)
+{
+    const htri_t is_there = H5Aexists_by_name(file, "state", WEIGHTS_ALONE, H5P_DEFAULT);
+    int64_t value = 0;
+
+    if (is_there < 0) return fz_h5_failed("look for attribute", WEIGHTS_ALONE);
+    if (is_there > 0) {
+        const hid_t group = H5Gopen2(file, "state", H5P_DEFAULT);
+        if (group < 0) return fz_h5_failed("open group", "state");
+        const fz_status status = fz_h5_get_int(group, WEIGHTS_ALONE, &value);
+        H5Gclose(group);
+        FZ_TRY(status);
+    }
+    *is_set = value != 0;
+    return FZ_OK;
+}
+
 static fz_status get_info(hid_t file, fz_index *index)
 {
     attribute list[N_ATTRIBUTES];
@@ -328,6 +349,7 @@ static fz_status get_info(hid_t file, fz_index *index)
         H5Gclose(group);
         FZ_TRY(status);
     }
+    FZ_TRY(get_weights_alone(file, &index->info.has_weights_alone));
     return fz_h5_get_string(file, "config", &index->info.config);
 }
 

@@ -3,10 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checkpoint/blocks.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/directory.h"
 #include "checkpoint/source.h"
-#include "core/checksum.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
@@ -26,7 +26,7 @@ typedef struct load {
     fz_source source[N_SOURCES]; /* BASE is open only if something comes from it */
     job *jobs;                   /* owned */
     int64_t n_jobs, room;
-    char *block; /* owned: one block of a file */
+    fz_blocks blocks; /* of the file that is being read */
 } load;
 
 /* What a view is filled from. Weights lie where they were trained or frozen; moments that were not
@@ -44,49 +44,16 @@ static origin origin_of(const load *l, int tensor, fz_state_kind kind)
     if (kind == FZ_STATE_MASTER || kind == FZ_STATE_WEIGHT)
         return (origin){.source = was_trained ? STEP : BASE,
                         .kind = was_trained ? FZ_STATE_MASTER : FZ_STATE_WEIGHT};
-    return (origin){
-        .source = STEP, .kind = kind, .is_zero = !was_trained, .is_left_alone = l->is_weights_only};
+    return (origin){.source = STEP,
+                    .kind = kind,
+                    .is_zero = !was_trained || l->source[STEP].index.info.has_weights_alone,
+                    .is_left_alone = l->is_weights_only};
 }
 
-/* the model */
+/* opening */
 
-static void write_shape(char *text, size_t bytes, const fz_state_tensor *tensor)
-{
-    size_t n = (size_t)snprintf(text, bytes, "(");
-    for (int axis = 0; axis < tensor->ndim && n < bytes; axis++)
-        n += (size_t)snprintf(text + n, bytes - n, axis ? ", %" PRId64 : "%" PRId64,
-                              tensor->shape[axis]);
-    if (n < bytes) snprintf(text + n, bytes - n, ")");
-}
-
-static fz_status check_model(const fz_state *state, const fz_source *source)
-{
-    const fz_index *index = &source->index;
-    const int n = state->n_tensors < index->n_tensors ? state->n_tensors : index->n_tensors;
-    char here[128], there[128];
-
-    for (int t = 0; t < n; t++) {
-        const fz_state_tensor *mine = &state->tensors[t], *theirs = &index->tensors[t];
-        const fz_box my_box = fz_box_of_tensor(mine), their_box = fz_box_of_tensor(theirs);
-        write_shape(here, sizeof here, mine);
-        write_shape(there, sizeof there, theirs);
-        FZ_CHECK(strcmp(mine->name, theirs->name) == 0, FZ_ERR_FORMAT,
-                 "%s is of another model: its tensor %d is %s %s, here it is %s %s", source->path,
-                 t, theirs->name, there, mine->name, here);
-        FZ_CHECK(mine->ndim == theirs->ndim &&
-                     memcmp(my_box.hi, their_box.hi, sizeof my_box.hi) == 0,
-                 FZ_ERR_FORMAT, "%s is of another model: tensor %s is %s there and %s here",
-                 source->path, mine->name, there, here);
-    }
-    FZ_CHECK(state->n_tensors == index->n_tensors, FZ_ERR_FORMAT,
-             "%s is of another model: it has %d tensors, here there are %d; the first without a "
-             "partner is %s",
-             source->path, index->n_tensors, state->n_tensors,
-             n < state->n_tensors ? state->tensors[n].name : index->tensors[n].name);
-    return FZ_OK;
-}
-
-/* Says in one line what changed between trained and frozen. */
+/* Says what the file cannot give: in one line each what changed between trained and frozen, and
+ * that there are no moments at all. */
 static void tell_changes(const load *l)
 {
     int n_thawed = 0, n_frozen = 0;
@@ -99,28 +66,22 @@ static void tell_changes(const load *l)
     if (n_thawed + n_frozen > 0)
         fz_info("%s: %d tensors are trained from here on (moments start at zero), %d are frozen",
                 l->source[STEP].path, n_thawed, n_frozen);
+    if (l->source[STEP].index.info.has_weights_alone && !l->is_weights_only)
+        fz_info("%s holds weights alone: moments start at zero", l->source[STEP].path);
 }
 
 /* Opens the step and, where frozen weights are needed from it, its base. Collective. */
 static fz_status open_sources(load *l, const char *path)
 {
-    const fz_index *step = &l->source[STEP].index;
-    char base[FZ_PATH_BYTES], dir[FZ_PATH_BYTES];
-    bool needs_base = false;
+    char base[FZ_PATH_BYTES];
 
     FZ_TRY(fz_source_open(l->world, path, "step", &l->source[STEP]));
-    FZ_TRY(check_model(l->state, &l->source[STEP]));
-    for (int t = 0; t < step->n_tensors; t++)
-        needs_base |= !step->tensors[t].trainable;
+    FZ_TRY(fz_source_check_model(l->state, &l->source[STEP]));
     tell_changes(l);
-    if (!needs_base) return FZ_OK;
-    FZ_CHECK(step->info.base[0], FZ_ERR_FORMAT, "%s names no base for its frozen weights", path);
-    snprintf(dir, sizeof dir, "%s", path);
-    char *slash = strrchr(dir, '/');
-    if (slash) *slash = 0;
-    FZ_TRY(fz_disk_join(base, slash ? dir : ".", step->info.base));
+    FZ_TRY(fz_source_base(&l->source[STEP], base));
+    if (!base[0]) return FZ_OK;
     FZ_TRY(fz_source_open(l->world, base, "base", &l->source[BASE]));
-    return check_model(l->state, &l->source[BASE]);
+    return fz_source_check_model(l->state, &l->source[BASE]);
 }
 
 /* planning */
@@ -207,69 +168,11 @@ static int compare_jobs(const void *x, const void *y)
 
 /* reading */
 
-/* An open file with the block that is in memory. */
-typedef struct reader {
-    const fz_source *source;
-    char path[FZ_PATH_BYTES];
-    int fd;
-    int64_t begin, end; /* of the block, in the file */
-} reader;
-
-/* The block of j's arena that holds byte at, its checksum confirmed. A bad one is read once more:
- * what a network or a cache broke may come back right. */
-static fz_status read_block(const load *l, reader *r, const job *j, int64_t at)
-{
-    const fz_index *index = &r->source->index;
-    const fz_fragment *row = &index->rows[j->row];
-    const fz_index_file *file = &index->files[j->file];
-    const fz_arena_place arena = file->arena[row->kind];
-    const int64_t n = (at - arena.offset) / FZ_BLOCK_BYTES;
-    const uint32_t expected = index->crcs[file->first_block[row->kind] + n];
-    uint32_t crc = 0;
-
-    r->begin = arena.offset + n * FZ_BLOCK_BYTES;
-    r->end = r->begin + FZ_BLOCK_BYTES;
-    if (r->end > arena.offset + arena.bytes) r->end = arena.offset + arena.bytes;
-    for (int attempt = 0; attempt < 2; attempt++) {
-        FZ_TRY(fz_disk_read(r->fd, r->path, l->block, (size_t)(r->end - r->begin), r->begin));
-        crc = fz_crc32c(0, l->block, (size_t)(r->end - r->begin));
-        if (crc == expected) return FZ_OK;
-    }
-    return FZ_FAIL(FZ_ERR_FORMAT,
-                   "%s is damaged between bytes %lld and %lld (crc32c %08" PRIx32
-                   ", should be %08" PRIx32 "): %s of tensor %s",
-                   r->path, (long long)r->begin, (long long)r->end, crc, expected,
-                   FZ_KIND_NAMES[row->kind], index->tensors[row->tensor].name);
-}
-
-/* What of the block belongs to the job's view. */
-static void scatter(const load *l, const reader *r, const job *j)
-{
-    const fz_fragment *row = &r->source->index.rows[j->row];
-    const fz_state_view *view = &l->state->views[j->view];
-    const fz_box box = fz_box_of_fragment(row);
-    const fz_box wanted = fz_box_of_view(view, l->state->tensors[view->tensor].ndim);
-    const fz_box part = fz_box_intersect(&box, &wanted);
-    /* Flat positions in the box that the block holds. */
-    const int64_t begin = j->begin > r->begin ? j->begin : r->begin;
-    const int64_t end = j->end < r->end ? j->end : r->end;
-    const int64_t lo = row->a + (begin - row->offset) / 4, hi = row->a + (end - row->offset) / 4;
-    fz_runs runs = fz_runs_over(&part, &box, &wanted);
-    int64_t at, in_view;
-
-    while (fz_runs_next(&runs, &at, &in_view) && at < hi) {
-        const int64_t from = at > lo ? at : lo;
-        const int64_t to = at + runs.length < hi ? at + runs.length : hi;
-        if (from >= to) continue;
-        memcpy(view->data + in_view + (from - at),
-               l->block + (row->offset + (from - row->a) * 4 - r->begin),
-               (size_t)(to - from) * sizeof *view->data);
-    }
-}
-
 /* Jobs of one file, by their first byte: every block that any of them needs is read once. */
-static fz_status read_jobs(const load *l, reader *r, const job *jobs, int64_t n)
+static fz_status read_jobs(load *l, const job *jobs, int64_t n)
 {
+    fz_blocks *blocks = &l->blocks;
+    const fz_index *index = &blocks->source->index;
     int64_t at = 0;
 
     for (int64_t first = 0; first < n;) {
@@ -278,39 +181,24 @@ static fz_status read_jobs(const load *l, reader *r, const job *jobs, int64_t n)
             continue;
         }
         if (at < jobs[first].begin) at = jobs[first].begin;
-        FZ_TRY(read_block(l, r, &jobs[first], at));
-        for (int64_t i = first; i < n && jobs[i].begin < r->end; i++)
-            if (jobs[i].end > r->begin) scatter(l, r, &jobs[i]);
-        at = r->end;
+        FZ_TRY(fz_blocks_read(blocks, &index->rows[jobs[first].row], at));
+        for (int64_t i = first; i < n && jobs[i].begin < blocks->end; i++) {
+            const fz_state_view *view = &l->state->views[jobs[i].view];
+            const fz_box wanted = fz_box_of_view(view, l->state->tensors[view->tensor].ndim);
+            if (jobs[i].end > blocks->begin)
+                fz_blocks_copy(blocks, &index->rows[jobs[i].row], &wanted, view->data);
+        }
+        at = blocks->end;
     }
     return FZ_OK;
 }
 
-static fz_status read_file(const load *l, const job *jobs, int64_t n)
+static fz_status read_file(load *l, const job *jobs, int64_t n)
 {
-    reader r = {.source = &l->source[jobs->source]};
-    char name[FZ_SHARD_NAME_BYTES];
-
-    fz_shard_name(name, jobs->file);
-    FZ_TRY(fz_disk_join(r.path, r.source->path, name));
-    FZ_TRY(fz_disk_open(r.path, false, &r.fd));
-    const fz_status status = read_jobs(l, &r, jobs, n);
-    const fz_status closed = fz_disk_close(r.fd, r.path);
+    FZ_TRY(fz_blocks_open(&l->blocks, &l->source[jobs->source], jobs->file));
+    const fz_status status = read_jobs(l, jobs, n);
+    const fz_status closed = fz_blocks_close(&l->blocks);
     return status != FZ_OK ? status : closed;
-}
-
-/* The longest block that any job reads. */
-static size_t block_bytes(const load *l)
-{
-    int64_t most = 0;
-
-    for (int64_t i = 0; i < l->n_jobs; i++) {
-        const fz_index *index = &l->source[l->jobs[i].source].index;
-        const int64_t kind = index->rows[l->jobs[i].row].kind;
-        const int64_t bytes = index->files[l->jobs[i].file].arena[kind].bytes;
-        if (bytes > most) most = bytes;
-    }
-    return (size_t)(most < FZ_BLOCK_BYTES ? most : FZ_BLOCK_BYTES);
 }
 
 /* This rank's part; Local. */
@@ -321,7 +209,6 @@ static fz_status fill_views(load *l)
         FZ_TRY(plan_view(l, i));
     if (l->n_jobs == 0) return FZ_OK;
     qsort(l->jobs, (size_t)l->n_jobs, sizeof *l->jobs, compare_jobs);
-    FZ_TRY(fz_alloc((void **)&l->block, block_bytes(l), "block of a checkpoint"));
     for (int64_t first = 0, end; first < l->n_jobs; first = end) {
         const job *j = &l->jobs[first];
         for (end = first;
@@ -444,7 +331,7 @@ static fz_status load_path(const fz_group *world, const char *path, const fz_sta
     if (status == FZ_OK) status = fz_agree(world, fill_views(l));
     if (status == FZ_OK) status = prove(l);
     fz_span_end();
-    fz_free(&l->block);
+    fz_blocks_reset(&l->blocks);
     fz_free(&l->jobs);
     for (int i = 0; i < N_SOURCES; i++)
         fz_source_reset(&l->source[i]);

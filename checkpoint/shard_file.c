@@ -44,6 +44,15 @@ fz_status fz_shard_init(fz_shard *shard, const fz_state *state, const fz_ckpt_in
     return FZ_OK;
 }
 
+int64_t fz_shard_bytes(const fz_shard *shard)
+{
+    int64_t bytes = 0;
+
+    for (int kind = 0; kind < FZ_N_STATE_KINDS; kind++)
+        bytes += shard->record.arena[kind].bytes;
+    return bytes;
+}
+
 void fz_shard_reset(fz_shard *shard)
 {
     fz_free(&shard->rows);
@@ -229,14 +238,29 @@ static fz_status flush(writer *w)
 {
     if (w->n_parts > 0)
         FZ_TRY(fz_disk_write_parts(w->fd, w->path, w->parts, w->n_parts, w->offset));
+    fz_disk_start_sync(w->fd, w->offset, w->bytes);
     w->offset += w->bytes;
     w->n_parts = 0;
     w->bytes = 0;
     return FZ_OK;
 }
 
+/* Where a row's elements lie; they are read, and their digest is taken, if they are not there yet.
+ */
+static fz_status take_row(fz_shard *shard, int64_t row, char **at)
+{
+    fz_state_view view = shard->state->views[shard->view_of[row]];
+
+    if (shard->read) {
+        FZ_TRY(shard->read(shard->read_context, &view, &view.data));
+        shard->digests[row] = fz_view_digest(shard->state, &view);
+    }
+    *at = (char *)view.data;
+    return FZ_OK;
+}
+
 /* One arena: pieces run across block borders, straight from where they lie in memory. */
-static fz_status write_arena(const fz_shard *shard, writer *w, const piece *pieces, int64_t *next,
+static fz_status write_arena(fz_shard *shard, writer *w, const piece *pieces, int64_t *next,
                              int kind, uint32_t *crcs)
 {
     int64_t in_block = 0, n_blocks = 0;
@@ -245,7 +269,8 @@ static fz_status write_arena(const fz_shard *shard, writer *w, const piece *piec
     w->offset = shard->record.arena[kind].offset;
     for (; *next < shard->n_rows && pieces[*next].kind == kind; (*next)++) {
         const int64_t row = pieces[*next].row;
-        char *at = (char *)shard->state->views[shard->view_of[row]].data;
+        char *at = NULL;
+        FZ_TRY(take_row(shard, row, &at));
         for (int64_t left = shard->rows[row].b * 4; left > 0;) {
             const int64_t room = FZ_BLOCK_BYTES - in_block;
             const size_t now = (size_t)(left < room ? left : room);
@@ -261,13 +286,13 @@ static fz_status write_arena(const fz_shard *shard, writer *w, const piece *piec
             crc = 0;
             in_block = 0;
         }
+        if (shard->read) FZ_TRY(flush(w)); /* the next row takes the place of this one */
     }
     if (in_block > 0) crcs[n_blocks] = crc;
     return flush(w);
 }
 
-static fz_status write_bytes(const fz_shard *shard, const piece *pieces, const skeleton *sk,
-                             writer *w)
+static fz_status write_bytes(fz_shard *shard, const piece *pieces, const skeleton *sk, writer *w)
 {
     static const unsigned char NOTHING[sizeof SIGNATURE] = {0};
     uint32_t *crcs = shard->crcs;

@@ -23,6 +23,9 @@ typedef struct fz_shard_record {
     uint32_t unused;
 } fz_shard_record;
 
+/* Brings the box of a view that is not in memory there: *data_p is good until the next call. */
+typedef fz_status fz_row_read(void *context, const fz_state_view *view, float **data_p);
+
 /* What one rank puts into one file: rows and digests of its boxes (fz_owned_rows). */
 typedef struct fz_shard {
     const fz_state *state;    /* borrowed */
@@ -32,7 +35,9 @@ typedef struct fz_shard {
     fz_fragment *rows; /* owned; offsets are set by fz_shard_write */
     uint64_t *digests; /* owned: [n_rows] */
     int *view_of;      /* owned: [n_rows] */
-    uint32_t *crcs;    /* owned: [n_blocks] by fz_shard_write, arena after arena */
+    fz_row_read *read; /* NULL: the views have data, their digests are known */
+    void *read_context;
+    uint32_t *crcs; /* owned: [n_blocks] by fz_shard_write, arena after arena */
     fz_shard_record record;
 } fz_shard;
 
@@ -41,8 +46,10 @@ fz_status fz_shard_init(fz_shard *shard, const fz_state *state, const fz_ckpt_in
                         int size, unsigned mask, const uint64_t *views);
 void fz_shard_reset(fz_shard *shard);
 
-/* Writes and syncs path and fills offsets, crcs and record. A shard without rows writes nothing. */
+/* Writes and syncs path and fills offsets, crcs and record, and the digests of rows that are read
+ * on the way, by kind and tensor, each once. A shard without rows writes nothing. */
 fz_status fz_shard_write(fz_shard *shard, const char *path);
+int64_t fz_shard_bytes(const fz_shard *shard); /* of all arenas */
 
 int64_t fz_blocks_of(int64_t arena_bytes);
 

@@ -18,6 +18,14 @@ fz_status fz_source_read_index(const char *path, const char *kind, char **bytes_
 /* Rank 0 reads, all parse. Collective over world. */
 fz_status fz_source_open(const fz_group *world, const char *path, const char *kind,
                          fz_source *source);
+/* The same for one process alone. Local. */
+fz_status fz_source_open_here(const char *path, const char *kind, fz_source *source);
 void fz_source_reset(fz_source *source);
+
+/* FZ_ERR_FORMAT unless the source has the tensors of the state: names, shapes, order. Local. */
+fz_status fz_source_check_model(const fz_state *state, const fz_source *source);
+/* Where the base of a step lies, beside it; "" where nothing is frozen. FZ_ERR_FORMAT if it should
+ * name one. Local. */
+fz_status fz_source_base(const fz_source *step, char path[FZ_PATH_BYTES]);
 
 #endif

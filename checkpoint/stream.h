@@ -11,8 +11,8 @@ typedef fz_status fz_tensor_read(void *context, int tensor, float *out);
 
 /* Writes step-<info.step> under dir with weights alone: trained tensors into the step, frozen ones
  * into its base, no moments (a load takes them as zero and says so). Every rank writes a share of
- * whole tensors and asks `read` for each of them once, in the list's order. Committed like any
- * other, or nothing is left. Collective over world. */
+ * whole tensors and asks `read` for each of them once: the frozen ones, then the trained ones, both
+ * in the list's order. Committed like any other, or nothing is left. Collective over world. */
 fz_status fz_ckpt_save_tensors(const fz_group *world, const char *dir, int n_tensors,
                                const fz_state_tensor *tensors, fz_tensor_read *read, void *context,
                                const fz_ckpt_info *info, fz_ckpt_save_stats *stats);
@@ -24,8 +24,9 @@ void fz_ckpt_reader_close(fz_ckpt_reader **reader);
 const fz_ckpt_info *fz_ckpt_reader_info(const fz_ckpt_reader *reader);
 int fz_ckpt_reader_count(const fz_ckpt_reader *reader);
 const fz_state_tensor *fz_ckpt_reader_tensor(const fz_ckpt_reader *reader, int tensor);
-/* The whole tensor, wherever its pieces lie; block CRCs and its digest are checked. kind MASTER
- * gives the weights of frozen tensors too. FZ_ERR_FORMAT names tensor, file and bytes. */
+/* The whole tensor, row-major, wherever its pieces lie; block CRCs and its digest are checked.
+ * MASTER and WEIGHT both give the weights, trained or frozen; moments that were not kept are zero,
+ * as in a load. FZ_ERR_FORMAT names tensor, file and bytes. Holds up to 128 MiB of blocks. */
 fz_status fz_ckpt_reader_read(fz_ckpt_reader *reader, int tensor, fz_state_kind kind, float *out);
 
 #endif
