@@ -27,6 +27,15 @@ static fz_status gather_start(void *context, float *all, const float *mine, cons
     return FZ_OK;
 }
 
+static fz_status gather_shards_start(void *context, void *all, const void *mine, size_t bytes)
+{
+    (void)context;
+    (void)bytes;
+    FZ_CHECK(all == mine, FZ_ERR_ARG,
+             "a process that holds all shards has nothing to gather: it has everything");
+    return FZ_OK;
+}
+
 const fz_hooks fz_hooks_local = {
     .sum_shards_start = total_start,
     .sum_shards_wait = done_wait,
@@ -34,4 +43,6 @@ const fz_hooks fz_hooks_local = {
     .max_shards_wait = done_wait,
     .gather_images_start = gather_start,
     .gather_images_wait = done_wait,
+    .gather_shards_start = gather_shards_start,
+    .gather_shards_wait = done_wait,
 };

@@ -10,6 +10,7 @@
 #ifndef FZ_MODEL_HOOKS_H
 #define FZ_MODEL_HOOKS_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "core/status.h"
@@ -28,6 +29,10 @@ typedef struct fz_hooks {
     fz_status (*gather_images_start)(void *context, float *all, const float *mine,
                                      const int64_t *first, int64_t per_image);
     fz_status (*gather_images_wait)(void *context);
+    /* all: bytes of every process, in shard order; mine: this process's. Not called where a process
+     * holds all shards. */
+    fz_status (*gather_shards_start)(void *context, void *all, const void *mine, size_t bytes);
+    fz_status (*gather_shards_wait)(void *context);
 } fz_hooks;
 
 /* For one process that holds shards 0 .. n_shards-1. */
@@ -43,6 +48,12 @@ static inline fz_status fz_max_shards(const fz_hooks *hooks, float *x, int64_t n
 {
     FZ_TRY(hooks->max_shards_start(hooks->context, x, n));
     return hooks->max_shards_wait(hooks->context);
+}
+static inline fz_status fz_gather_shards(const fz_hooks *hooks, void *all, const void *mine,
+                                         size_t bytes)
+{
+    FZ_TRY(hooks->gather_shards_start(hooks->context, all, mine, bytes));
+    return hooks->gather_shards_wait(hooks->context);
 }
 
 #endif

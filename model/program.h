@@ -35,6 +35,33 @@ typedef struct fz_program fz_program;
 typedef struct fz_ops fz_ops;
 typedef struct fz_queue fz_queue; /* a device stream; NULL on the CPU */
 
+/* ---- generation: one token per row, keys and values in a cache (docs/design/0006) ---- */
+
+/* Of a batch; also the maxima that memory is taken for. Rows: n_samples * beams. */
+typedef struct fz_decode_sizes {
+    int64_t n_samples, beams;
+    int64_t max_tokens;         /* places of a row in the cache */
+    int64_t n_candidates;       /* per row */
+    int64_t n_enc, max_enc_len; /* encoder tokens, as in fz_sizes */
+} fz_decode_sizes;
+
+typedef struct fz_candidate {
+    int32_t id;     /* -1: there are fewer */
+    float log_prob; /* of the soft-capped logits, over the whole vocabulary, banned ids included */
+} fz_candidate;
+
+/* A step: row r = sample * beams + b gets the token at `position` (the same for all rows). */
+typedef struct fz_decode {
+    fz_decode_sizes sizes;
+    int64_t position;
+    const int32_t *parent;       /* (rows): the row of the same sample whose keys and values this
+                                    row goes on with; NULL: each its own */
+    const int32_t *sample_start; /* (n_samples+1): s * beams */
+    const int32_t *cache_start;  /* (rows+1): r * max_tokens */
+    const int32_t *banned, *banned_start; /* as ops->top_k; of all rows */
+    fz_candidate *candidates;             /* (rows, n_candidates), by head.loss */
+} fz_decode;
+
 /* Everything a block's pass may touch. Filled by parallel/ (or a test) before every call. */
 typedef struct fz_exec {
     const fz_program *program;
@@ -65,6 +92,12 @@ typedef struct fz_exec {
     float *token_loss;   /* (n_dec): loss of each label, 0 where none                          */
     double *loss_sum;    /* sum of token_loss in token order                                   */
     int32_t *next_token; /* (n_samples): arg max of the logits at each sample's last token     */
+    /* Not NULL: a step of generation (forward and cache_fill of decoder blocks and head alone).
+     * Each row is a sequence of one token of batch: sizes.n_samples and n_dec are rows; enc_start,
+     * n_enc and max_enc_len are the samples'. No labels. Outputs are taken from save, all else from
+     * work. */
+    const fz_decode *decode;
+    fz_arena *cache; /* the block's own memory between steps; the caller resets it */
 } fz_exec;
 
 typedef struct fz_flops { /* multiply-adds count 2; of one pass over the given sizes */
@@ -74,6 +107,10 @@ typedef struct fz_flops { /* multiply-adds count 2; of one pass over the given s
 typedef struct fz_block_bytes { /* what the passes take from each arena; to the byte */
     size_t save, keep, work;
 } fz_block_bytes;
+
+typedef struct fz_decode_bytes { /* of a step of generation; to the byte */
+    size_t cache, save, work;
+} fz_decode_bytes;
 
 typedef struct fz_block_kind {
     const char *name; /* "encoder.layer" */
@@ -86,6 +123,11 @@ typedef struct fz_block_kind {
                   fz_shards shards, fz_block_bytes *bytes);
     void (*flops)(const fz_block *block, const fz_program *program, const fz_sizes *sizes,
                   fz_shards shards, fz_flops *flops);
+    /* Generation; NULL in blocks before the decoder. */
+    void (*decode_bytes)(const fz_block *block, const fz_program *program,
+                         const fz_decode_sizes *sizes, fz_shards shards, fz_decode_bytes *bytes);
+    /* Once for a batch, before the first step: what the block keeps of ENC. NULL: nothing. */
+    fz_status (*cache_fill)(const fz_block *block, fz_exec *x);
 } fz_block_kind;
 
 /* A use of a parameter by a block. A tied parameter has two; each has its own gradient. */

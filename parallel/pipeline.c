@@ -157,7 +157,22 @@ static void **saved_of(const fz_pipeline *p, int64_t slot, int block)
     return &p->saved[slot * n_local + block - p->rp->first_block];
 }
 
-static fz_status run_forward(fz_pipeline *p, int64_t slot)
+/* What a decoder's block keeps of ENC for the steps to come. */
+static fz_status fill_cache(fz_pipeline *p, const fz_pipeline_run *run, const fz_block *block)
+{
+    fz_exec *x = &p->exec;
+
+    if (!block->kind->cache_fill) return FZ_OK;
+    x->decode = run->decode;
+    x->cache = &run->caches[block->index - p->rp->first_block];
+    fz_arena_release(x->cache, 0);
+    const fz_status status = block->kind->cache_fill(block, x);
+    x->decode = NULL;
+    x->cache = NULL;
+    return status;
+}
+
+static fz_status run_forward(fz_pipeline *p, const fz_pipeline_run *run, int64_t slot)
 {
     fz_exec *x = &p->exec;
     fz_rank_memory *memory = p->memory;
@@ -175,7 +190,8 @@ static fz_status run_forward(fz_pipeline *p, int64_t slot)
         fz_arena_release(x->work, 0);
         x->saved = NULL;
         fz_span_begin(block->name, FZ_SHARE_COMPUTE);
-        const fz_status status = block->kind->forward(block, x);
+        const bool fills = run->decode && block->writes == FZ_STREAM_DEC;
+        const fz_status status = fills ? fill_cache(p, run, block) : block->kind->forward(block, x);
         fz_span_end();
         FZ_TRY(status);
         *saved_of(p, slot, b) = x->saved;
@@ -241,7 +257,7 @@ static fz_status forward_action(fz_pipeline *p, const fz_pipeline_run *run)
     if (micro->sizes.n_samples > 0) {
         p->exec.batch = micro;
         p->exec.loss_sum = run->loss_sum ? &run->loss_sum[m] : NULL;
-        FZ_TRY(run_forward(p, slot));
+        FZ_TRY(run_forward(p, run, slot));
         FZ_TRY(send_up(p, micro, slot));
     }
     p->n_forward++;

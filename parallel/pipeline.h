@@ -37,7 +37,11 @@ typedef struct fz_pipeline {
 typedef struct fz_pipeline_run {
     const fz_microbatch *micro;
     int64_t n_micro;
-    bool training;         /* false: forward passes only */
+    bool training; /* false: forward passes only */
+    /* Generation begins: blocks of the decoder fill their caches (by block, from this stage's first
+     * one) instead of running; n_dec is 0. NULL: no. */
+    const fz_decode *decode;
+    fz_arena *caches;
     const fz_action *list; /* training: 2 n_micro actions */
     double *loss_sum;      /* (n_micro); written where the head runs */
     void *context;

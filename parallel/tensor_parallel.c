@@ -67,6 +67,15 @@ static fz_status gather_start(void *context, float *all, const float *mine, cons
     return status;
 }
 
+static fz_status gather_shards_start(void *context, void *all, const void *mine, size_t bytes)
+{
+    const fz_tensor_parallel *tp = context;
+    fz_span_begin("tensor.gather", FZ_SHARE_COMM);
+    const fz_status status = fz_allgather(tp->group, mine, bytes, all);
+    fz_span_end();
+    return status;
+}
+
 /* The collectives above return when they are done. */
 static fz_status done_wait(void *context)
 {
@@ -88,7 +97,9 @@ fz_status fz_tensor_parallel_init(fz_tensor_parallel *tp, const fz_group *group,
                            .max_shards_start = max_start,
                            .max_shards_wait = done_wait,
                            .gather_images_start = gather_start,
-                           .gather_images_wait = done_wait};
+                           .gather_images_wait = done_wait,
+                           .gather_shards_start = gather_shards_start,
+                           .gather_shards_wait = done_wait};
     return FZ_OK;
 }
 

@@ -6,29 +6,10 @@
 #include "core/assert.h"
 #include "core/clock.h"
 #include "core/memory.h"
-#include "parallel/copies.h"
-#include "parallel/data_parallel.h"
 #include "parallel/loss.h"
 #include "parallel/optimizer.h"
-#include "parallel/pipeline.h"
-#include "parallel/rank_memory.h"
 #include "parallel/state.h"
-#include "parallel/tensor_parallel.h"
-
-struct fz_trainer {
-    const fz_plan *plan; /* borrowed */
-    const fz_mesh *mesh; /* borrowed */
-    const fz_ops *ops;   /* borrowed */
-    fz_rank_plan rp;
-    fz_rank_memory memory;
-    fz_tensor_parallel tensor;
-    fz_pipeline pipeline;
-    fz_data_parallel data;
-    fz_copies copies;
-    fz_state state;
-    fz_action *list; /* owned: this stage's actions of a step */
-    int64_t step;    /* optimizer steps done */
-};
+#include "parallel/trainer_parts.h"
 
 /* ---- create ---- */
 

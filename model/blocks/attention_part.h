@@ -7,12 +7,13 @@
 
 typedef struct fz_attention_part {
     int64_t heads, kv_heads, head_dim; /* of one shard */
+    int64_t n_seq;
     int64_t n_q, n_kv;                 /* rows */
-    const int32_t *q_start, *kv_start; /* (n_samples+1) */
+    const int32_t *q_start, *kv_start; /* (n_seq+1) */
     int64_t max_q_len, max_kv_len;
     float scale, softcap;
     bool causal;
-    int64_t window;
+    int64_t window, q_first;
     double dropout; /* 0 where inactive */
     uint32_t site;
     /* count pieces each: q, o (n_q, heads*head_dim), k, v (n_kv, kv_heads*head_dim), lse (n_q,

@@ -21,9 +21,10 @@ static fz_bart_layer describe(const fz_block *block, const fz_program *program, 
                        .shards = shards,
                        .n_samples = sizes->n_samples,
                        .decoder = decoder,
+                       .keeps = fz_block_keeps(block),
                        .C = block->out_width};
+    const int64_t max_len = decoder ? sizes->max_dec_len : sizes->max_enc_len;
     l.N = decoder ? sizes->n_dec : sizes->n_enc;
-    l.max_len = decoder ? sizes->max_dec_len : sizes->max_enc_len;
     l.heads = (decoder ? c->dec_heads : c->enc_heads) / shards.n;
     l.head_dim = decoder ? c->dec_head_dim : c->enc_width / c->enc_heads;
     l.ffn = (decoder ? c->dec_ffn : c->enc_ffn) / shards.n;
@@ -32,21 +33,40 @@ static fz_bart_layer describe(const fz_block *block, const fz_program *program, 
                            .site_o = FZ_BART_SITE_SELF_O,
                            .n_kv = l.N,
                            .kv_width = l.C,
-                           .max_kv_len = l.max_len};
+                           .max_q_len = max_len,
+                           .max_kv_len = max_len};
     l.cross = (fz_bart_att){.first_use = FZ_ATT_USES,
                             .cross = true,
                             .site_p = FZ_BART_SITE_CROSS_P,
                             .site_o = FZ_BART_SITE_CROSS_O,
                             .n_kv = sizes->n_enc,
                             .kv_width = c->enc_width,
+                            .max_q_len = max_len,
                             .max_kv_len = sizes->max_enc_len};
     l.ffn_use = decoder ? 2 * FZ_ATT_USES : FZ_ATT_USES;
     FZ_ASSERT(block->n_uses == l.ffn_use + FZ_FFN_USES);
     return l;
 }
 
+/* A step of generation: keys and values of the encoder's tokens and of the tokens before are there.
+ */
+static fz_bart_layer describe_step(const fz_block *block, const fz_program *program,
+                                   const fz_ops *ops, const fz_decode_sizes *decode,
+                                   fz_shards shards)
+{
+    const fz_sizes sizes = fz_decode_step_sizes(decode);
+    fz_bart_layer l = describe(block, program, ops, &sizes, shards);
+    l.decode = decode;
+    l.keeps = false;
+    l.self.max_kv_len = decode->max_tokens;
+    l.cross.n_kv = 0;
+    l.cross.max_q_len = decode->beams;
+    return l;
+}
+
 fz_bart_layer fz_bart_describe_exec(const fz_block *block, const fz_exec *x)
 {
+    if (x->decode) return describe_step(block, x->program, x->ops, &x->decode->sizes, x->shards);
     return describe(block, x->program, x->ops, &x->batch->sizes, x->shards);
 }
 
@@ -84,17 +104,16 @@ static fz_bart_att_saved take_att(const fz_bart_layer *l, const fz_bart_att *a, 
 
 static fz_bart_layer_saved *take_record(const fz_bart_layer *l, fz_arena *save)
 {
-    return fz_block_keeps(l->block) ? fz_arena_take(save, sizeof(fz_bart_layer_saved)) : NULL;
+    return l->keeps ? fz_arena_take(save, sizeof(fz_bart_layer_saved)) : NULL;
 }
 
 static fz_bart_layer_saved take_saved(const fz_bart_layer *l, fz_arena *save, fz_arena *work)
 {
     const int64_t hidden = l->N * l->ffn * l->shards.count;
-    const bool keeps = fz_block_keeps(l->block);
-    fz_arena *arena = fz_choose(keeps, save, work);
+    fz_arena *arena = fz_choose(l->keeps, save, work);
     fz_bart_layer_saved s = {.self = take_att(l, &l->self, arena)};
     if (l->decoder) s.cross = take_att(l, &l->cross, arena);
-    const bool needs_a = keeps && fz_use_trains(l->program, l->block, l->ffn_use + FZ_FFN_FC2_W);
+    const bool needs_a = l->keeps && fz_use_trains(l->program, l->block, l->ffn_use + FZ_FFN_FC2_W);
     s.ffn = (fz_bart_ffn_saved){
         .h = fz_arena_floats(arena, hidden),
         .a = fz_arena_floats(fz_choose(needs_a, save, work), hidden),
@@ -108,10 +127,12 @@ static fz_bart_layer_saved take_saved(const fz_bart_layer *l, fz_arena *save, fz
 
 void *fz_bart_take_attention_work(const fz_bart_layer *l, fz_arena *work)
 {
-    size_t most = l->ops->attention_work(l->max_len, l->max_len, l->head_dim);
+    const fz_bart_att *self = &l->self, *cross = &l->cross;
+    size_t most = l->ops->attention_work(self->max_q_len, self->max_kv_len, l->head_dim);
     if (l->decoder) {
-        const size_t cross = l->ops->attention_work(l->max_len, l->cross.max_kv_len, l->head_dim);
-        if (cross > most) most = cross;
+        const size_t bytes =
+            l->ops->attention_work(cross->max_q_len, cross->max_kv_len, l->head_dim);
+        if (bytes > most) most = bytes;
     }
     return fz_arena_take(work, most);
 }
@@ -123,13 +144,24 @@ static fz_bart_scratch take_forward(const fz_bart_layer *l, fz_arena *work)
                              .attention = fz_bart_take_attention_work(l, work)};
 }
 
+static fz_kv_cache take_cache(const fz_bart_layer *l, fz_arena *cache)
+{
+    return fz_kv_cache_take(cache, l->decode, l->shards.count, l->heads * l->head_dim, true);
+}
+
+static float *take_moved(const fz_bart_layer *l, fz_arena *work)
+{
+    return fz_kv_cache_take_moved(work, l->decode, l->heads * l->head_dim);
+}
+
 /* ---- shared pieces ---- */
 
 fz_rows fz_bart_rows_of(const fz_bart_layer *l, const fz_exec *x)
 {
     return (fz_rows){.n_seq = l->n_samples,
                      .start = l->decoder ? x->batch->dec_start : x->batch->enc_start,
-                     .sample_n = x->batch->sample_n};
+                     .sample_n = x->batch->sample_n,
+                     .first = x->decode ? x->decode->position : 0};
 }
 
 fz_dropout fz_bart_dropout_of(const fz_bart_layer *l, const fz_exec *x, double p, uint32_t site)
@@ -139,20 +171,21 @@ fz_dropout fz_bart_dropout_of(const fz_bart_layer *l, const fz_exec *x, double p
 }
 
 fz_attention_part fz_bart_part_of(const fz_bart_layer *l, const fz_exec *x, const fz_bart_att *a,
-                                  const fz_bart_att_saved *s, void *work)
+                                  const fz_bart_att_saved *s, const fz_bart_scratch *t)
 {
     const fz_model_config *c = &l->program->config;
     const fz_dropout drop = fz_bart_dropout_of(l, x, c->attn_dropout, a->site_p);
     const int32_t *start = fz_bart_rows_of(l, x).start;
-    return (fz_attention_part){
+    fz_attention_part part = {
         .heads = l->heads,
         .kv_heads = l->heads,
         .head_dim = l->head_dim,
+        .n_seq = l->n_samples,
         .n_q = l->N,
         .n_kv = a->n_kv,
         .q_start = start,
         .kv_start = a->cross ? x->batch->enc_start : start,
-        .max_q_len = l->max_len,
+        .max_q_len = a->max_q_len,
         .max_kv_len = a->max_kv_len,
         .scale = 1.0f / sqrtf((float)l->head_dim),
         .causal = l->decoder && !a->cross,
@@ -163,11 +196,26 @@ fz_attention_part fz_bart_part_of(const fz_bart_layer *l, const fz_exec *x, cons
         .v = s->v,
         .o = s->o,
         .lse = s->lse,
-        .work = work,
+        .work = t->attention,
     };
+    if (l->decode) fz_kv_cache_attend(x, &t->cache, a->cross, &part);
+    return part;
 }
 
 /* ---- forward ---- */
+
+static fz_status keys_and_values(const fz_bart_layer *l, fz_exec *x, const fz_bart_att *a, float *k,
+                                 float *v, const float *in, int64_t n)
+{
+    const fz_block *b = l->block;
+    const int u = a->first_use;
+    const int64_t width = l->heads * l->head_dim;
+
+    FZ_TRY(fz_column_forward(x, k, in, fz_weight(b, x, u + FZ_ATT_K_W),
+                             fz_weight(b, x, u + FZ_ATT_K_B), n, a->kv_width, width));
+    return fz_column_forward(x, v, in, fz_weight(b, x, u + FZ_ATT_V_W),
+                             fz_weight(b, x, u + FZ_ATT_V_B), n, a->kv_width, width);
+}
 
 static fz_status att_forward(const fz_bart_layer *l, fz_exec *x, const fz_bart_att *a,
                              const fz_bart_att_saved *s, const fz_bart_scratch *t, const float *in,
@@ -176,17 +224,15 @@ static fz_status att_forward(const fz_bart_layer *l, fz_exec *x, const fz_bart_a
     const fz_block *b = l->block;
     const int u = a->first_use;
     const int64_t width = l->heads * l->head_dim;
-    const fz_attention_part part = fz_bart_part_of(l, x, a, s, t->attention);
+    const fz_attention_part part = fz_bart_part_of(l, x, a, s, t);
     const fz_fold fold = {.root = s->sum, .rest = t->rest, .n = l->N * l->C};
     const fz_rows rows = fz_bart_rows_of(l, x);
     const fz_dropout drop = fz_bart_dropout_of(l, x, l->program->config.dropout, a->site_o);
 
     FZ_TRY(fz_column_forward(x, s->q, in, fz_weight(b, x, u + FZ_ATT_Q_W),
                              fz_weight(b, x, u + FZ_ATT_Q_B), l->N, l->C, width));
-    FZ_TRY(fz_column_forward(x, s->k, kv_in, fz_weight(b, x, u + FZ_ATT_K_W),
-                             fz_weight(b, x, u + FZ_ATT_K_B), a->n_kv, a->kv_width, width));
-    FZ_TRY(fz_column_forward(x, s->v, kv_in, fz_weight(b, x, u + FZ_ATT_V_W),
-                             fz_weight(b, x, u + FZ_ATT_V_B), a->n_kv, a->kv_width, width));
+    FZ_TRY(keys_and_values(l, x, a, s->k, s->v, kv_in, a->n_kv));
+    if (l->decode && !a->cross) FZ_TRY(fz_kv_cache_append(x, &t->cache, s->k, s->v));
     FZ_TRY(fz_attention_part_forward(x, &part));
     FZ_TRY(fz_row_forward(x, &fold, s->o, fz_weight(b, x, u + FZ_ATT_O_W), l->N, l->C, width));
     FZ_TRY(x->ops->dropout_residual(s->sum, in, s->sum, fz_weight(b, x, u + FZ_ATT_O_B), &rows,
@@ -235,8 +281,12 @@ static fz_status forward(const fz_block *block, fz_exec *x)
     const fz_bart_layer l = fz_bart_describe_exec(block, x);
     fz_bart_layer_saved *record = take_record(&l, x->save);
     fz_bart_layer_saved s = take_saved(&l, x->save, x->work);
-    const fz_bart_scratch t = take_forward(&l, x->work);
+    fz_bart_scratch t = take_forward(&l, x->work);
 
+    if (l.decode) {
+        t.cache = take_cache(&l, x->cache);
+        FZ_TRY(fz_kv_cache_reorder(x, &t.cache, take_moved(&l, x->work)));
+    }
     s.in = x->stream[block->writes];
     s.enc = x->stream[FZ_STREAM_ENC];
     FZ_TRY(att_forward(&l, x, &l.self, &s.self, &t, s.in, s.in));
@@ -246,6 +296,28 @@ static fz_status forward(const fz_block *block, fz_exec *x)
     x->saved = record;
     x->stream[block->writes] = s.ffn.out;
     return FZ_OK;
+}
+
+/* ---- generation ---- */
+
+static fz_status cache_fill(const fz_block *block, fz_exec *x)
+{
+    const fz_bart_layer l = fz_bart_describe_exec(block, x);
+    const fz_kv_cache cache = take_cache(&l, x->cache);
+    return keys_and_values(&l, x, &l.cross, cache.cross_k, cache.cross_v, x->stream[FZ_STREAM_ENC],
+                           cache.sizes.n_enc);
+}
+
+static void decode_bytes(const fz_block *block, const fz_program *program,
+                         const fz_decode_sizes *sizes, fz_shards shards, fz_decode_bytes *out)
+{
+    const fz_bart_layer l = describe_step(block, program, &fz_ops_cpu, sizes, shards);
+    fz_arena cache = fz_arena_counting(), save = fz_arena_counting(), work = fz_arena_counting();
+    take_saved(&l, &save, &work);
+    take_forward(&l, &work);
+    take_cache(&l, &cache);
+    take_moved(&l, &work);
+    *out = (fz_decode_bytes){.cache = cache.peak, .save = save.peak, .work = work.peak};
 }
 
 /* ---- plan ---- */
@@ -259,9 +331,7 @@ static void bytes(const fz_block *block, const fz_program *program, const fz_siz
     take_record(&l, &save);
     take_saved(&l, &save, &forward_work);
     take_forward(&l, &forward_work);
-    if (fz_block_keeps(block)) {
-        fz_bart_count_backward(&l, &keep, &backward_work);
-    }
+    if (l.keeps) fz_bart_count_backward(&l, &keep, &backward_work);
     *out = (fz_block_bytes){.save = save.peak,
                             .keep = keep.peak,
                             .work = forward_work.peak > backward_work.peak ? forward_work.peak
@@ -303,11 +373,22 @@ static void flops(const fz_block *block, const fz_program *program, const fz_siz
     *out = f;
 }
 
-#define LAYER_KIND(text)                                                                           \
-    {                                                                                              \
-        .name = text, .forward = forward, .backward_input = fz_bart_backward_input,                \
-        .backward_weight = fz_bart_backward_weight, .bytes = bytes, .flops = flops                 \
-    }
+const fz_block_kind fz_block_encoder_layer = {
+    .name = "encoder.layer",
+    .forward = forward,
+    .backward_input = fz_bart_backward_input,
+    .backward_weight = fz_bart_backward_weight,
+    .bytes = bytes,
+    .flops = flops,
+};
 
-const fz_block_kind fz_block_encoder_layer = LAYER_KIND("encoder.layer");
-const fz_block_kind fz_block_bart_decoder_layer = LAYER_KIND("decoder.layer");
+const fz_block_kind fz_block_bart_decoder_layer = {
+    .name = "decoder.layer",
+    .forward = forward,
+    .backward_input = fz_bart_backward_input,
+    .backward_weight = fz_bart_backward_weight,
+    .bytes = bytes,
+    .flops = flops,
+    .decode_bytes = decode_bytes,
+    .cache_fill = cache_fill,
+};

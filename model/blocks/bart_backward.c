@@ -164,7 +164,7 @@ static fz_status att_backward(const fz_bart_layer *l, fz_exec *x, const fz_bart_
     const int64_t width = l->heads * l->head_dim;
     const fz_rows rows = fz_bart_rows_of(l, x);
     const fz_dropout drop = fz_bart_dropout_of(l, x, l->program->config.dropout, a->site_o);
-    const fz_attention_part part = fz_bart_part_of(l, x, a, s, t->attention);
+    const fz_attention_part part = fz_bart_part_of(l, x, a, s, t);
     const bool want_enc = a->cross && b->wants_enc_grad;
 
     FZ_TRY(norm_backward(l, x, u + FZ_ATT_NORM_W, s->sum, s->mean, s->rstd, t, d));

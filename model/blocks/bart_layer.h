@@ -5,6 +5,7 @@
 
 #include "model/blocks/attention_part.h"
 #include "model/blocks/bart.h"
+#include "model/blocks/kv_cache.h"
 
 /* Dropout sites of a layer, after block->site. */
 enum {
@@ -22,7 +23,7 @@ typedef struct fz_bart_att {
     bool cross;
     uint32_t site_p, site_o;
     int64_t n_kv, kv_width; /* rows and width of what keys and values are made from */
-    int64_t max_kv_len;
+    int64_t max_q_len, max_kv_len;
 } fz_bart_att;
 
 typedef struct fz_bart_layer {
@@ -30,11 +31,12 @@ typedef struct fz_bart_layer {
     const fz_program *program;
     const fz_ops *ops;
     fz_shards shards;
-    int64_t n_samples, N, C, max_len;
+    int64_t n_samples, N, C;
     int64_t heads, head_dim, ffn; /* of one shard */
     fz_bart_att self, cross;
     int ffn_use;
-    bool decoder;
+    bool decoder, keeps;
+    const fz_decode_sizes *decode; /* NULL: not a step of generation */
 } fz_bart_layer;
 
 /* sum: input of the norm, (N, C); out: the norm's output. */
@@ -71,6 +73,7 @@ typedef struct fz_bart_scratch {
     float *d_o;         /* gradient of o, all pieces */
     float *bias, *norm;
     void *attention;
+    fz_kv_cache cache; /* generation */
 } fz_bart_scratch;
 
 fz_bart_layer fz_bart_describe_exec(const fz_block *block, const fz_exec *x);
@@ -84,7 +87,7 @@ fz_dropout fz_bart_dropout_of(const fz_bart_layer *l, const fz_exec *x, double p
  */
 fz_dropout fz_bart_hidden_dropout(const fz_bart_layer *l, const fz_exec *x, int64_t j);
 fz_attention_part fz_bart_part_of(const fz_bart_layer *l, const fz_exec *x, const fz_bart_att *a,
-                                  const fz_bart_att_saved *s, void *work);
+                                  const fz_bart_att_saved *s, const fz_bart_scratch *t);
 
 /* Backward passes and their memory, for bart.c's table and count of bytes. */
 void fz_bart_count_backward(const fz_bart_layer *l, fz_arena *keep, fz_arena *work);

@@ -6,6 +6,7 @@
 #include "core/assert.h"
 #include "model/blocks/bart.h"
 #include "model/blocks/gemma.h"
+#include "model/blocks/kv_cache.h"
 #include "model/blocks/linear.h"
 
 static const float LAYERNORM_EPS = 1e-5f;
@@ -17,6 +18,7 @@ typedef struct embed {
     fz_stream stream;
     bool images; /* image tokens in front of each sample's ids */
     bool norm;   /* positions, LayerNorm, dropout: BART */
+    bool keeps;
     int64_t N, C, B, n_local_images, tokens_per_image;
     int64_t n_prompt; /* rows that are looked up */
     int64_t max_len, piece_rows;
@@ -44,6 +46,7 @@ static embed describe(const fz_block *block, const fz_program *program, const fz
                .shards = shards,
                .C = block->out_width,
                .B = sizes->n_samples,
+               .keeps = fz_block_keeps(block),
                .scale = 1.0f};
     e.images = block->kind == &fz_block_encoder_embed;
     e.norm = block->kind != &fz_block_gemma_decoder_embed;
@@ -61,13 +64,15 @@ static embed describe(const fz_block *block, const fz_program *program, const fz
 
 static embed describe_exec(const fz_block *block, const fz_exec *x)
 {
-    return describe(block, x->program, &x->batch->sizes, x->shards);
+    embed e = describe(block, x->program, &x->batch->sizes, x->shards);
+    if (x->decode) e.keeps = false;
+    return e;
 }
 
 static embed_saved take_saved(const embed *e, fz_arena *save, fz_arena *work)
 {
     embed_saved s = {.out = fz_arena_floats(save, e->N * e->C)};
-    fz_arena *arena = fz_choose(fz_block_keeps(e->block), save, work);
+    fz_arena *arena = fz_choose(e->keeps, save, work);
     if (e->norm) {
         s.sum = fz_arena_floats(arena, e->N * e->C);
         s.mean = fz_arena_floats(arena, e->N);
@@ -78,7 +83,7 @@ static embed_saved take_saved(const embed *e, fz_arena *save, fz_arena *work)
 
 static embed_saved *take_record(const embed *e, fz_arena *save)
 {
-    if (!e->norm || !fz_block_keeps(e->block)) return NULL;
+    if (!e->norm || !e->keeps) return NULL;
     return fz_arena_take(save, sizeof(embed_saved));
 }
 
@@ -107,7 +112,8 @@ static fz_rows rows_of(const embed *e, const fz_exec *x)
 {
     return (fz_rows){.n_seq = e->B,
                      .start = e->images ? x->batch->enc_start : x->batch->dec_start,
-                     .sample_n = x->batch->sample_n};
+                     .sample_n = x->batch->sample_n,
+                     .first = x->decode ? x->decode->position : 0};
 }
 
 static fz_dropout dropout_of(const embed *e, const fz_exec *x)
@@ -249,10 +255,22 @@ static void bytes(const fz_block *block, const fz_program *program, const fz_siz
     take_record(&e, &save);
     take_saved(&e, &save, &forward_work);
     take_forward(&e, &forward_work);
-    if (fz_block_keeps(block)) take_backward(&e, &backward_work);
+    if (e.keeps) take_backward(&e, &backward_work);
     *out = (fz_block_bytes){.save = save.peak,
                             .work = forward_work.peak > backward_work.peak ? forward_work.peak
                                                                            : backward_work.peak};
+}
+
+static void decode_bytes(const fz_block *block, const fz_program *program,
+                         const fz_decode_sizes *decode, fz_shards shards, fz_decode_bytes *out)
+{
+    const fz_sizes sizes = fz_decode_step_sizes(decode);
+    embed e = describe(block, program, &sizes, shards);
+    fz_arena save = fz_arena_counting(), work = fz_arena_counting();
+    e.keeps = false;
+    take_saved(&e, &save, &work);
+    take_forward(&e, &work);
+    *out = (fz_decode_bytes){.save = save.peak, .work = work.peak};
 }
 
 static void flops(const fz_block *block, const fz_program *program, const fz_sizes *sizes,
@@ -265,12 +283,12 @@ static void flops(const fz_block *block, const fz_program *program, const fz_siz
     *out = (fz_flops){0};
 }
 
-#define EMBED_KIND(text)                                                                           \
+#define EMBED_KIND(text, step)                                                                     \
     {                                                                                              \
         .name = text, .forward = forward, .backward_input = backward_input,                        \
-        .backward_weight = backward_weight, .bytes = bytes, .flops = flops                         \
+        .backward_weight = backward_weight, .bytes = bytes, .flops = flops, .decode_bytes = step   \
     }
 
-const fz_block_kind fz_block_encoder_embed = EMBED_KIND("encoder.embed");
-const fz_block_kind fz_block_bart_decoder_embed = EMBED_KIND("decoder.embed");
-const fz_block_kind fz_block_gemma_decoder_embed = EMBED_KIND("decoder.embed");
+const fz_block_kind fz_block_encoder_embed = EMBED_KIND("encoder.embed", NULL);
+const fz_block_kind fz_block_bart_decoder_embed = EMBED_KIND("decoder.embed", decode_bytes);
+const fz_block_kind fz_block_gemma_decoder_embed = EMBED_KIND("decoder.embed", decode_bytes);

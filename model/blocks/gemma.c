@@ -19,7 +19,7 @@ static fz_gemma_layer describe(const fz_block *block, const fz_program *program,
                         .n_samples = sizes->n_samples,
                         .N = sizes->n_dec,
                         .C = c->dec_width,
-                        .max_len = sizes->max_dec_len,
+                        .keeps = fz_block_keeps(block),
                         .head_dim = c->dec_head_dim};
     l.heads = c->dec_heads / shards.n;
     /* Fewer key/value heads than shards: each shard has its own copy of the one it needs. */
@@ -32,19 +32,38 @@ static fz_gemma_layer describe(const fz_block *block, const fz_program *program,
                             .gate_use = -1,
                             .n_kv = l.N,
                             .kv_width = l.C,
-                            .max_kv_len = l.max_len};
+                            .max_q_len = sizes->max_dec_len,
+                            .max_kv_len = sizes->max_dec_len};
     l.cross = (fz_gemma_att){.first_use = FZ_GEMMA_CROSS_Q,
                              .norm_use = FZ_GEMMA_CROSS_NORM,
                              .gate_use = FZ_GEMMA_CROSS_GATE,
                              .cross = true,
                              .n_kv = sizes->n_enc,
                              .kv_width = c->enc_width,
+                             .max_q_len = sizes->max_dec_len,
                              .max_kv_len = sizes->max_enc_len};
+    return l;
+}
+
+/* A step of generation: keys and values of the encoder's tokens and of the tokens before are there.
+ */
+static fz_gemma_layer describe_step(const fz_block *block, const fz_program *program,
+                                    const fz_ops *ops, const fz_decode_sizes *decode,
+                                    fz_shards shards)
+{
+    const fz_sizes sizes = fz_decode_step_sizes(decode);
+    fz_gemma_layer l = describe(block, program, ops, &sizes, shards);
+    l.decode = decode;
+    l.keeps = false;
+    l.self.max_kv_len = decode->max_tokens;
+    l.cross.n_kv = 0;
+    l.cross.max_q_len = decode->beams;
     return l;
 }
 
 fz_gemma_layer fz_gemma_describe_exec(const fz_block *block, const fz_exec *x)
 {
+    if (x->decode) return describe_step(block, x->program, x->ops, &x->decode->sizes, x->shards);
     return describe(block, x->program, x->ops, &x->batch->sizes, x->shards);
 }
 
@@ -82,13 +101,13 @@ static fz_gemma_att_saved take_att(const fz_gemma_layer *l, const fz_gemma_att *
 
 static fz_gemma_layer_saved *take_record(const fz_gemma_layer *l, fz_arena *save)
 {
-    return fz_block_keeps(l->block) ? fz_arena_take(save, sizeof(fz_gemma_layer_saved)) : NULL;
+    return l->keeps ? fz_arena_take(save, sizeof(fz_gemma_layer_saved)) : NULL;
 }
 
 /* Normed inputs and the hidden layer are kept only where a weight gradient is made from them. */
 static fz_gemma_layer_saved take_saved(const fz_gemma_layer *l, fz_arena *save, fz_arena *work)
 {
-    const bool keeps = fz_block_keeps(l->block);
+    const bool keeps = l->keeps;
     const int64_t hidden = l->N * l->ffn * l->shards.count;
     fz_arena *arena = fz_choose(keeps, save, work);
     fz_gemma_layer_saved s = {
@@ -113,10 +132,12 @@ static fz_gemma_layer_saved take_saved(const fz_gemma_layer *l, fz_arena *save, 
 
 void *fz_gemma_take_attention_work(const fz_gemma_layer *l, fz_arena *work)
 {
-    size_t most = l->ops->attention_work(l->max_len, l->max_len, l->head_dim);
+    const fz_gemma_att *self = &l->self, *cross = &l->cross;
+    size_t most = l->ops->attention_work(self->max_q_len, self->max_kv_len, l->head_dim);
     if (l->has_cross) {
-        const size_t cross = l->ops->attention_work(l->max_len, l->cross.max_kv_len, l->head_dim);
-        if (cross > most) most = cross;
+        const size_t bytes =
+            l->ops->attention_work(cross->max_q_len, cross->max_kv_len, l->head_dim);
+        if (bytes > most) most = bytes;
     }
     return fz_arena_take(work, most);
 }
@@ -128,27 +149,40 @@ static fz_gemma_scratch take_forward(const fz_gemma_layer *l, fz_arena *work)
         .attention = fz_gemma_take_attention_work(l, work)};
 }
 
+static fz_kv_cache take_cache(const fz_gemma_layer *l, fz_arena *cache)
+{
+    return fz_kv_cache_take(cache, l->decode, l->shards.count, fz_gemma_kv_out(l), l->has_cross);
+}
+
+static float *take_moved(const fz_gemma_layer *l, fz_arena *work)
+{
+    return fz_kv_cache_take_moved(work, l->decode, fz_gemma_kv_out(l));
+}
+
 /* ---- shared pieces ---- */
 
 static fz_rows rows_of(const fz_gemma_layer *l, const fz_exec *x)
 {
-    return (fz_rows){
-        .n_seq = l->n_samples, .start = x->batch->dec_start, .sample_n = x->batch->sample_n};
+    return (fz_rows){.n_seq = l->n_samples,
+                     .start = x->batch->dec_start,
+                     .sample_n = x->batch->sample_n,
+                     .first = x->decode ? x->decode->position : 0};
 }
 
 fz_attention_part fz_gemma_part_of(const fz_gemma_layer *l, const fz_exec *x, const fz_gemma_att *a,
-                                   const fz_gemma_att_saved *s, void *work)
+                                   const fz_gemma_att_saved *s, const fz_gemma_scratch *t)
 {
     const fz_model_config *c = &l->program->config;
-    return (fz_attention_part){
+    fz_attention_part part = {
         .heads = l->heads,
         .kv_heads = l->kv_heads,
         .head_dim = l->head_dim,
+        .n_seq = l->n_samples,
         .n_q = l->N,
         .n_kv = a->n_kv,
         .q_start = x->batch->dec_start,
         .kv_start = a->cross ? x->batch->enc_start : x->batch->dec_start,
-        .max_q_len = l->max_len,
+        .max_q_len = a->max_q_len,
         .max_kv_len = a->max_kv_len,
         .scale = (float)(1.0 / sqrt(c->query_scalar)),
         .softcap = (float)c->attn_softcap,
@@ -160,8 +194,10 @@ fz_attention_part fz_gemma_part_of(const fz_gemma_layer *l, const fz_exec *x, co
         .v = s->v,
         .o = s->o,
         .lse = s->lse,
-        .work = work,
+        .work = t->attention,
     };
+    if (l->decode) fz_kv_cache_attend(x, &t->cache, a->cross, &part);
+    return part;
 }
 
 fz_status fz_gemma_rope(const fz_gemma_layer *l, fz_exec *x, float *q, float *k, bool inverse)
@@ -184,6 +220,19 @@ const float *fz_gemma_gate_of(const fz_gemma_layer *l, const fz_exec *x, const f
 
 /* ---- forward ---- */
 
+static fz_status keys_and_values(const fz_gemma_layer *l, fz_exec *x, const fz_gemma_att *a,
+                                 float *k, float *v, const float *in, int64_t n)
+{
+    const fz_block *b = l->block;
+    const int u = a->first_use;
+    const int64_t out = fz_gemma_kv_out(l);
+
+    FZ_TRY(
+        fz_column_forward(x, k, in, fz_weight(b, x, u + FZ_GEMMA_K_W), NULL, n, a->kv_width, out));
+    return fz_column_forward(x, v, in, fz_weight(b, x, u + FZ_GEMMA_V_W), NULL, n, a->kv_width,
+                             out);
+}
+
 /* in: what queries read and, for self-attention, keys and values too; residual: what is added to.
  */
 static fz_status att_forward(const fz_gemma_layer *l, fz_exec *x, const fz_gemma_att *a,
@@ -192,16 +241,14 @@ static fz_status att_forward(const fz_gemma_layer *l, fz_exec *x, const fz_gemma
 {
     const fz_block *b = l->block;
     const int u = a->first_use;
-    const fz_attention_part part = fz_gemma_part_of(l, x, a, s, t->attention);
+    const fz_attention_part part = fz_gemma_part_of(l, x, a, s, t);
     const fz_fold fold = {.root = s->sum, .rest = t->rest, .n = l->N * l->C};
 
     FZ_TRY(fz_column_forward(x, s->q, in, fz_weight(b, x, u + FZ_GEMMA_Q_W), NULL, l->N, l->C,
                              fz_gemma_q_width(l)));
-    FZ_TRY(fz_column_forward(x, s->k, kv_in, fz_weight(b, x, u + FZ_GEMMA_K_W), NULL, a->n_kv,
-                             a->kv_width, fz_gemma_kv_out(l)));
-    FZ_TRY(fz_column_forward(x, s->v, kv_in, fz_weight(b, x, u + FZ_GEMMA_V_W), NULL, a->n_kv,
-                             a->kv_width, fz_gemma_kv_out(l)));
+    FZ_TRY(keys_and_values(l, x, a, s->k, s->v, kv_in, a->n_kv));
     if (!a->cross) FZ_TRY(fz_gemma_rope(l, x, s->q, s->k, false));
+    if (l->decode && !a->cross) FZ_TRY(fz_kv_cache_append(x, &t->cache, s->k, s->v));
     FZ_TRY(fz_attention_part_forward(x, &part));
     FZ_TRY(fz_row_forward(x, &fold, s->o, fz_weight(b, x, u + FZ_GEMMA_O_W), l->N, l->C,
                           fz_gemma_q_width(l)));
@@ -234,9 +281,13 @@ static fz_status forward(const fz_block *block, fz_exec *x)
     const fz_gemma_layer l = fz_gemma_describe_exec(block, x);
     fz_gemma_layer_saved *record = take_record(&l, x->save);
     fz_gemma_layer_saved s = take_saved(&l, x->save, x->work);
-    const fz_gemma_scratch t = take_forward(&l, x->work);
+    fz_gemma_scratch t = take_forward(&l, x->work);
     const float *at_ffn = l.has_cross ? s.cross.out : s.self.out;
 
+    if (l.decode) {
+        t.cache = take_cache(&l, x->cache);
+        FZ_TRY(fz_kv_cache_reorder(x, &t.cache, take_moved(&l, x->work)));
+    }
     s.in = x->stream[FZ_STREAM_DEC];
     s.enc = x->stream[FZ_STREAM_ENC];
     FZ_TRY(x->ops->rmsnorm_forward(s.n_in, s.r_in, s.in, fz_weight(block, x, FZ_GEMMA_NORM_IN), l.N,
@@ -252,6 +303,29 @@ static fz_status forward(const fz_block *block, fz_exec *x)
     return FZ_OK;
 }
 
+/* ---- generation ---- */
+
+static fz_status cache_fill(const fz_block *block, fz_exec *x)
+{
+    const fz_gemma_layer l = fz_gemma_describe_exec(block, x);
+    const fz_kv_cache cache = take_cache(&l, x->cache);
+    if (!l.has_cross) return FZ_OK;
+    return keys_and_values(&l, x, &l.cross, cache.cross_k, cache.cross_v, x->stream[FZ_STREAM_ENC],
+                           cache.sizes.n_enc);
+}
+
+static void decode_bytes(const fz_block *block, const fz_program *program,
+                         const fz_decode_sizes *sizes, fz_shards shards, fz_decode_bytes *out)
+{
+    const fz_gemma_layer l = describe_step(block, program, &fz_ops_cpu, sizes, shards);
+    fz_arena cache = fz_arena_counting(), save = fz_arena_counting(), work = fz_arena_counting();
+    take_saved(&l, &save, &work);
+    take_forward(&l, &work);
+    take_cache(&l, &cache);
+    take_moved(&l, &work);
+    *out = (fz_decode_bytes){.cache = cache.peak, .save = save.peak, .work = work.peak};
+}
+
 /* ---- plan ---- */
 
 static void bytes(const fz_block *block, const fz_program *program, const fz_sizes *sizes,
@@ -263,9 +337,7 @@ static void bytes(const fz_block *block, const fz_program *program, const fz_siz
     take_record(&l, &save);
     take_saved(&l, &save, &forward_work);
     take_forward(&l, &forward_work);
-    if (fz_block_keeps(block)) {
-        fz_gemma_count_backward(&l, &keep, &backward_work);
-    }
+    if (l.keeps) fz_gemma_count_backward(&l, &keep, &backward_work);
     *out = (fz_block_bytes){.save = save.peak,
                             .keep = keep.peak,
                             .work = forward_work.peak > backward_work.peak ? forward_work.peak
@@ -317,4 +389,6 @@ const fz_block_kind fz_block_gemma_decoder_layer = {
     .backward_weight = fz_gemma_backward_weight,
     .bytes = bytes,
     .flops = flops,
+    .decode_bytes = decode_bytes,
+    .cache_fill = cache_fill,
 };

@@ -127,7 +127,7 @@ static fz_status att_backward_inner(const fz_gemma_layer *l, fz_exec *x, const f
                                     const fz_gemma_scratch *t, bool inner, const float *d)
 {
     const fz_block *b = l->block;
-    const fz_attention_part part = fz_gemma_part_of(l, x, a, s, t->attention);
+    const fz_attention_part part = fz_gemma_part_of(l, x, a, s, t);
     FZ_TRY(norm_grads(l, x, a->norm_use, a->gate_use, d, s->sum, s->r, t));
     FZ_TRY(x->ops->rmsnorm_backward_input(k->dr, d, s->sum, s->r, fz_weight(b, x, a->norm_use),
                                           fz_gemma_gate_of(l, x, a), false, l->N, l->C, x->queue));

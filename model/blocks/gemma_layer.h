@@ -4,6 +4,7 @@
 
 #include "model/blocks/attention_part.h"
 #include "model/blocks/gemma.h"
+#include "model/blocks/kv_cache.h"
 
 #define FZ_GEMMA_NORM_EPS 1e-6f
 
@@ -15,7 +16,8 @@ typedef struct fz_gemma_att {
     int norm_use;  /* of the norm behind */
     int gate_use;  /* -1: none */
     bool cross;
-    int64_t n_kv, kv_width, max_kv_len;
+    int64_t n_kv, kv_width; /* rows and width of what keys and values are made from */
+    int64_t max_q_len, max_kv_len;
 } fz_gemma_att;
 
 typedef struct fz_gemma_layer {
@@ -23,10 +25,11 @@ typedef struct fz_gemma_layer {
     const fz_program *program;
     const fz_ops *ops;
     fz_shards shards;
-    int64_t n_samples, N, C, max_len;
+    int64_t n_samples, N, C;
     int64_t heads, kv_heads, head_dim, ffn; /* of one shard */
     fz_gemma_att self, cross;
-    bool has_cross;
+    bool has_cross, keeps;
+    const fz_decode_sizes *decode; /* NULL: not a step of generation */
 } fz_gemma_layer;
 
 /* sum (N, C): the row-split product's result; r (N): its norm's factor; out: the residual stream
@@ -57,6 +60,7 @@ typedef struct fz_gemma_scratch {
     float *inner; /* gradient of o or of the hidden layer, all pieces */
     float *norm;
     void *attention;
+    fz_kv_cache cache; /* generation */
 } fz_gemma_scratch;
 
 static inline int64_t fz_gemma_q_width(const fz_gemma_layer *l)
@@ -76,7 +80,7 @@ bool fz_gemma_needs_self(const fz_gemma_layer *l);
 bool fz_gemma_needs_cross(const fz_gemma_layer *l);
 void *fz_gemma_take_attention_work(const fz_gemma_layer *l, fz_arena *work);
 fz_attention_part fz_gemma_part_of(const fz_gemma_layer *l, const fz_exec *x, const fz_gemma_att *a,
-                                   const fz_gemma_att_saved *s, void *work);
+                                   const fz_gemma_att_saved *s, const fz_gemma_scratch *t);
 /* Rotates all pieces of queries and keys, or rotates their gradients back. */
 fz_status fz_gemma_rope(const fz_gemma_layer *l, fz_exec *x, float *q, float *k, bool inverse);
 const float *fz_gemma_gate_of(const fz_gemma_layer *l, const fz_exec *x, const fz_gemma_att *a);

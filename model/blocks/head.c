@@ -2,7 +2,9 @@
 
 #include <math.h>
 
+#include "model/blocks/kv_cache.h"
 #include "model/blocks/linear.h"
+#include "model/ops/math.h"
 
 static const float RMSNORM_EPS = 1e-6f;
 
@@ -11,6 +13,8 @@ typedef struct head {
     const fz_program *program;
     fz_shards shards;
     int64_t n_samples, N, C, V, piece;
+    int64_t n_best, k; /* rows whose best k columns are asked for at once: samples in eval (1), a
+                          chunk in a step of generation */
     bool norm;
     bool want_dn; /* the gradient of what the product reads is needed */
 } head;
@@ -28,7 +32,9 @@ typedef struct scratch {
     float *sums;        /* fold slots of (2, chunk): sum of exponentials, target */
     float *target;      /* pieces (chunk): the label's logit where it lies there */
     float *loss;        /* (chunk)                                              */
-    float *next;        /* (n_samples): minus the best id                       */
+    fz_top *best;       /* (n_best, k): of the local shards, then of all        */
+    fz_top *piece_best; /* (n_best, k): of one more shard                       */
+    fz_top *all;        /* (processes, n_best, k); where some shards are elsewhere */
     float *rest, *norm; /* fold of the input gradient; work of the norm's weight */
 } scratch;
 
@@ -49,15 +55,34 @@ static head describe(const fz_block *block, const fz_program *program, const fz_
               .N = sizes->n_dec,
               .C = program->config.dec_width,
               .V = program->config.dec_vocab,
+              .n_best = sizes->n_samples,
+              .k = 1,
               .norm = block->n_uses == FZ_HEAD_USES};
     h.piece = (h.V + shards.n - 1) / shards.n;
     h.want_dn = block->wants_input_grad || (h.norm && fz_use_trains(program, block, FZ_HEAD_NORM));
     return h;
 }
 
+/* A step of generation. */
+static head describe_step(const fz_block *block, const fz_program *program,
+                          const fz_decode_sizes *decode, fz_shards shards)
+{
+    const fz_sizes sizes = fz_decode_step_sizes(decode);
+    head h = describe(block, program, &sizes, shards);
+    h.n_best = min64(FZ_HEAD_CHUNK, h.N);
+    h.k = decode->n_candidates;
+    return h;
+}
+
 static head describe_exec(const fz_block *block, const fz_exec *x)
 {
+    if (x->decode) return describe_step(block, x->program, &x->decode->sizes, x->shards);
     return describe(block, x->program, &x->batch->sizes, x->shards);
+}
+
+static fz_top *take_best(const head *h, fz_arena *work, int64_t n)
+{
+    return fz_arena_take(work, (size_t)(n * h->n_best * h->k) * sizeof(fz_top));
 }
 
 static scratch take_scratch(const head *h, fz_arena *work, bool backward)
@@ -75,7 +100,11 @@ static scratch take_scratch(const head *h, fz_arena *work, bool backward)
         t.normed = fz_arena_floats(work, T * h->C);
         t.r = fz_arena_floats(work, h->N);
     }
-    if (!backward) t.next = fz_arena_floats(work, h->n_samples);
+    if (!backward) {
+        t.best = take_best(h, work, 1);
+        t.piece_best = take_best(h, work, 1);
+        if (count < h->shards.n) t.all = take_best(h, work, h->shards.n / count);
+    }
     if (backward && h->want_dn) t.rest = fz_arena_floats(work, fz_fold_rest(count) * T * h->C);
     if (backward && h->norm) t.norm = fz_arena_floats(work, h->shards.n * (h->C + 1));
     return t;
@@ -142,21 +171,46 @@ static fz_status record_loss(fz_exec *x, const scratch *t, int64_t row, int64_t 
     return FZ_OK;
 }
 
+/* ---- best columns ---- */
+
+/* Of rows [row, row + n) of a chunk of `chunk` rows, over the local shards, into best (n, k). */
+static fz_status best_of_shards(const head *h, const fz_exec *x, const scratch *t, fz_top *best,
+                                int64_t row, int64_t n, int64_t chunk, const int32_t *banned,
+                                const int32_t *banned_start)
+{
+    for (int64_t j = 0; j < h->shards.count; j++) {
+        fz_top *to = j == 0 ? best : t->piece_best;
+        FZ_TRY(x->ops->top_k(to, t->z + (j * chunk + row) * h->piece, n, h->piece,
+                             (h->shards.first + j) * h->piece, valid_columns(h, j), h->k, banned,
+                             banned_start, x->queue));
+        if (j > 0) FZ_TRY(x->ops->top_merge(best, to, n, h->k, x->queue));
+    }
+    return FZ_OK;
+}
+
+/* t->best (n, k) of the local shards becomes that of all. */
+static fz_status best_of_all(const head *h, const fz_exec *x, const scratch *t, int64_t n)
+{
+    const int64_t here = h->shards.first / h->shards.count;
+    if (h->shards.count == h->shards.n) return FZ_OK;
+    FZ_TRY(fz_gather_shards(x->hooks, t->all, t->best, (size_t)(n * h->k) * sizeof *t->all));
+    for (int64_t i = 0; i < h->shards.n / h->shards.count; i++)
+        if (i != here) FZ_TRY(x->ops->top_merge(t->best, t->all + i * n * h->k, n, h->k, x->queue));
+    return FZ_OK;
+}
+
 /* ---- eval ---- */
 
-/* For samples whose last token is in the chunk: minus the lowest local id whose logit is the
- * maximum over all shards, or -infinity. */
-static void pick_next(const head *h, const fz_exec *x, const scratch *t, int64_t row, int64_t n)
+/* Of samples whose last token is in the chunk. */
+static fz_status pick_next(const head *h, const fz_exec *x, const scratch *t, int64_t row,
+                           int64_t n)
 {
     for (int64_t b = 0; b < h->n_samples; b++) {
         const int64_t i = x->batch->dec_start[b + 1] - 1 - row;
         if (x->batch->dec_start[b + 1] == x->batch->dec_start[b] || i < 0 || i >= n) continue;
-        for (int64_t j = h->shards.count - 1; j >= 0; j--) {
-            const float *z = t->z + (j * n + i) * h->piece;
-            for (int64_t c = valid_columns(h, j) - 1; c >= 0; c--)
-                if (z[c] == t->max[i]) t->next[b] = -(float)((h->shards.first + j) * h->piece + c);
-        }
+        FZ_TRY(best_of_shards(h, x, t, t->best + b, i, 1, n, NULL, NULL));
     }
+    return FZ_OK;
 }
 
 static fz_status evaluate(const head *h, fz_exec *x)
@@ -165,24 +219,45 @@ static fz_status evaluate(const head *h, fz_exec *x)
     const float *in = x->stream[FZ_STREAM_DEC];
     double sum = 0.0;
 
-    FZ_CHECK(h->V <= 1 << 24, FZ_ERR_USAGE,
-             "model.dec_vocab: %lld; ids of chosen tokens travel as floats, use at most %d",
-             (long long)h->V, 1 << 24);
     for (int64_t b = 0; b < h->n_samples; b++)
-        t.next[b] = -INFINITY;
+        t.best[b] = (fz_top){.id = -1, .value = -INFINITY};
     for (int64_t row = 0; row < h->N; row += FZ_HEAD_CHUNK) {
         const int64_t n = min64(FZ_HEAD_CHUNK, h->N - row);
         const float *normed;
         FZ_TRY(normed_input(h, x, &t, in, row, n, &normed));
         FZ_TRY(score(h, x, &t, normed, x->batch->labels + row, n));
         FZ_TRY(record_loss(x, &t, row, n, &sum));
-        if (x->next_token) pick_next(h, x, &t, row, n);
+        if (x->next_token) FZ_TRY(pick_next(h, x, &t, row, n));
     }
     if (x->loss_sum) *x->loss_sum = sum;
     if (!x->next_token) return FZ_OK;
-    FZ_TRY(fz_max_shards(x->hooks, t.next, h->n_samples));
+    FZ_TRY(best_of_all(h, x, &t, h->n_samples));
     for (int64_t b = 0; b < h->n_samples; b++)
-        x->next_token[b] = isinf(t.next[b]) ? -1 : (int32_t)-t.next[b];
+        x->next_token[b] = t.best[b].id;
+    return FZ_OK;
+}
+
+/* ---- a step of generation ---- */
+
+static fz_status suggest(const head *h, fz_exec *x)
+{
+    const scratch t = take_scratch(h, x->work, false);
+    const fz_decode *d = x->decode;
+
+    for (int64_t row = 0; row < h->N; row += FZ_HEAD_CHUNK) {
+        const int64_t n = min64(FZ_HEAD_CHUNK, h->N - row);
+        fz_candidate *candidates = d->candidates + row * h->k;
+        const float *normed;
+        FZ_TRY(normed_input(h, x, &t, x->stream[FZ_STREAM_DEC], row, n, &normed));
+        FZ_TRY(score(h, x, &t, normed, x->batch->labels + row, n));
+        FZ_TRY(best_of_shards(h, x, &t, t.best, 0, n, n, d->banned,
+                              d->banned_start ? d->banned_start + row : NULL));
+        FZ_TRY(best_of_all(h, x, &t, n));
+        for (int64_t i = 0; i < n * h->k; i++) /* the loss with its sign turned, bit for bit */
+            candidates[i] = (fz_candidate){
+                .id = t.best[i].id,
+                .log_prob = -(fz_logf(t.sums[i / h->k]) + (t.max[i / h->k] - t.best[i].value))};
+    }
     return FZ_OK;
 }
 
@@ -191,8 +266,10 @@ static fz_status evaluate(const head *h, fz_exec *x)
 static fz_status forward(const fz_block *block, fz_exec *x)
 {
     const head h = describe_exec(block, x);
-    head_saved *saved = fz_block_keeps(block) ? fz_arena_take(x->save, sizeof *saved) : NULL;
+    head_saved *saved =
+        fz_block_keeps(block) && !x->decode ? fz_arena_take(x->save, sizeof *saved) : NULL;
 
+    if (x->decode) return suggest(&h, x);
     if (saved) saved->in = x->stream[FZ_STREAM_DEC];
     x->saved = saved;
     return x->training && saved ? FZ_OK : evaluate(&h, x);
@@ -270,6 +347,15 @@ static void bytes(const fz_block *block, const fz_program *program, const fz_siz
                                                                         : backward_work.peak};
 }
 
+static void decode_bytes(const fz_block *block, const fz_program *program,
+                         const fz_decode_sizes *sizes, fz_shards shards, fz_decode_bytes *out)
+{
+    const head h = describe_step(block, program, sizes, shards);
+    fz_arena work = fz_arena_counting();
+    take_scratch(&h, &work, false);
+    *out = (fz_decode_bytes){.work = work.peak};
+}
+
 static void flops(const fz_block *block, const fz_program *program, const fz_sizes *sizes,
                   fz_shards shards, fz_flops *out)
 {
@@ -288,4 +374,5 @@ const fz_block_kind fz_block_head = {
     .backward_weight = backward_weight,
     .bytes = bytes,
     .flops = flops,
+    .decode_bytes = decode_bytes,
 };

@@ -11,6 +11,10 @@
  * the ranks of a tensor group meet for the maximum, for (sum of exponentials, target logit) in one
  * call and, in training, for the input gradient; they agree on whether next_token is asked for.
  *
+ * In a step of generation (x->decode) forward gives the candidates of every row: best logits first,
+ * equal ones by lower id, without the banned ones; log_prob is minus the loss that the id would
+ * have as a label. The ranks of a tensor group exchange each chunk's best.
+ *
  * flops counts the logits' product as forward, where the mathematics has it, though training makes
  * it in backward_input.
  */

@@ -395,6 +395,18 @@ static fz_status join_images(void *context, float *all, const float *mine, const
     return FZ_OK;
 }
 
+static fz_status join_bytes(void *context, void *all, const void *mine, size_t bytes)
+{
+    member *m = context;
+    team *t = m->team;
+    t->from[m->index] = mine;
+    meet(t);
+    for (int r = 0; r < t->n; r++)
+        memcpy((char *)all + (size_t)r * bytes, t->from[r], bytes);
+    meet(t);
+    return FZ_OK;
+}
+
 static fz_status joined(void *context)
 {
     (void)context;
@@ -428,7 +440,9 @@ void text_ranks_run(text_rank *ranks, int n, bool training)
                                     .max_shards_start = join_max,
                                     .max_shards_wait = joined,
                                     .gather_images_start = join_images,
-                                    .gather_images_wait = joined};
+                                    .gather_images_wait = joined,
+                                    .gather_shards_start = join_bytes,
+                                    .gather_shards_wait = joined};
         FZ_ASSERT(pthread_create(&threads[r], NULL, member_main, &members[r]) == 0);
     }
     for (int r = 0; r < n; r++)
