@@ -17,21 +17,25 @@ size_t fz_cpu_channel_attention_work(int64_t C)
     return (size_t)(G * G) * sizeof(float); /* dS of one group */
 }
 
-/* (G,G) = alpha * x^T y over n tokens, a stretch of them at a time: one sum over the tens of
- * thousands of a large map would lose digits. */
+/* (G,G) = alpha * x^T y over n tokens: products over a stretch of them at a time, added in double.
+ * One sum in fp32 over the tens of thousands of a large map would lose digits. */
 static fz_status over_tokens(float *c, const float *x, int64_t ldx, const float *y, int64_t ldy,
                              int64_t n, float alpha, fz_queue *queue)
 {
+    double sum[G * G] = {0.0};
     fz_gemm_args args = {
-        .c = c, .trans_a = true, .m = G, .n = G, .lda = ldx, .ldb = ldy, .ldc = G, .alpha = alpha};
+        .c = c, .trans_a = true, .m = G, .n = G, .lda = ldx, .ldb = ldy, .ldc = G, .alpha = 1.0f};
 
     for (int64_t t = 0; t < n; t += TOKENS) {
         args.a = x + t * ldx;
         args.b = y + t * ldy;
         args.k = n - t < TOKENS ? n - t : TOKENS;
-        args.beta = t == 0 ? 0.0f : 1.0f;
         FZ_TRY(fz_cpu_gemm(&args, queue));
+        for (int i = 0; i < G * G; i++)
+            sum[i] += (double)c[i];
     }
+    for (int i = 0; i < G * G; i++)
+        c[i] = (float)(sum[i] * (double)alpha);
     return FZ_OK;
 }
 
