@@ -1,5 +1,5 @@
 # Required: MPI, HDF5 (serial), a CBLAS, libyaml, jansson, libarchive, libjpeg, hwloc.
-# Optional, off with one printed line: PNG, WebP, SentencePiece, ISA-L.
+# Optional, off with one printed line: PNG, WebP, SentencePiece, PCRE2, ISA-L.
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
 find_package(MPI REQUIRED COMPONENTS C)
@@ -44,6 +44,7 @@ endfunction()
 pkg_check_modules(PNG QUIET IMPORTED_TARGET libpng)
 pkg_check_modules(WEBP QUIET IMPORTED_TARGET libwebp)
 pkg_check_modules(SENTENCEPIECE QUIET IMPORTED_TARGET sentencepiece)
+pkg_check_modules(PCRE2 QUIET IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(ISAL QUIET IMPORTED_TARGET libisal)
 find_path(NVTX_INCLUDE nvtx3/nvToolsExt.h HINTS ENV CUDA_HOME PATHS /usr/local/cuda/include
           PATH_SUFFIXES include)
@@ -57,6 +58,7 @@ message(STATUS "CUDA: off (the device backend is not part of this version)")
 fz_optional(PNG PkgConfig::PNG FZ_HAVE_PNG)
 fz_optional(WEBP PkgConfig::WEBP FZ_HAVE_WEBP)
 fz_optional(SENTENCEPIECE PkgConfig::SENTENCEPIECE FZ_HAVE_SENTENCEPIECE)
+fz_optional(PCRE2 PkgConfig::PCRE2 FZ_HAVE_PCRE2)
 fz_optional(ISAL PkgConfig::ISAL FZ_HAVE_ISAL)
 if(FZ_WITH_SENTENCEPIECE AND TARGET PkgConfig::SENTENCEPIECE)
   find_library(SENTENCEPIECE_TRAIN sentencepiece_train)

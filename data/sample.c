@@ -4,24 +4,42 @@
 
 #include <jansson.h>
 
+#include "core/memory.h"
+#include "data/prompt.h"
+
 /* What differs between the two sides. */
 typedef struct side {
     const char *ids_key, *text_key, *who;
     int64_t max, vocab;
     int32_t bos, eos;
     const fz_tokenizer *tokenizer;
+    bool is_prompt;
 } side;
 
 static side prompt_side(const fz_sample_rules *rules)
 {
-    return (side){"prompt_ids",     "prompt",   "encoder",  rules->max_prompt,
-                  rules->enc_vocab, FZ_ENC_BOS, FZ_ENC_EOS, rules->enc_tokenizer};
+    return (side){"prompt_ids",
+                  "prompt",
+                  "encoder",
+                  rules->max_prompt,
+                  rules->enc_vocab,
+                  FZ_ENC_BOS,
+                  FZ_ENC_EOS,
+                  rules->enc_tokenizer,
+                  true};
 }
 
 static side output_side(const fz_sample_rules *rules)
 {
-    return (side){"output_ids",     "output",   "decoder",      rules->max_output,
-                  rules->dec_vocab, FZ_DEC_BOS, rules->dec_eos, rules->dec_tokenizer};
+    return (side){"output_ids",
+                  "output",
+                  "decoder",
+                  rules->max_output,
+                  rules->dec_vocab,
+                  FZ_DEC_BOS,
+                  rules->dec_eos,
+                  rules->dec_tokenizer,
+                  false};
 }
 
 static fz_status check_id(const side *s, const char *key, int64_t at, int64_t id)
@@ -52,6 +70,28 @@ static fz_status from_ids(const side *s, const json_t *list, int32_t *out, int64
     return FZ_OK;
 }
 
+/* Macros of a prompt become sentences (data/prompt.h); a long one has a block of its own meanwhile.
+ */
+static fz_status encode_prompt(const side *s, const char *text, int32_t *out, int64_t max,
+                               int64_t *n_p)
+{
+    const size_t bytes = strlen(text) + FZ_PROMPT_ROOM;
+    char few[2048], *memory = NULL;
+
+    if (bytes > sizeof few) FZ_TRY(fz_alloc((void **)&memory, bytes, "a long prompt"));
+    char *expanded = memory ? memory : few;
+    fz_status status = fz_prompt_expand(text, expanded, bytes);
+    if (status == FZ_OK) status = fz_tokenizer_encode(s->tokenizer, expanded, out, max, n_p);
+    fz_free(&memory);
+    return status;
+}
+
+static fz_status encode(const side *s, const char *text, int32_t *out, int64_t max, int64_t *n_p)
+{
+    if (s->is_prompt && strchr(text, '<') != NULL) return encode_prompt(s, text, out, max, n_p);
+    return fz_tokenizer_encode(s->tokenizer, text, out, max, n_p);
+}
+
 static fz_status from_text(const side *s, const json_t *text, int32_t *out, int64_t *n_p)
 {
     int64_t n = 0;
@@ -60,8 +100,7 @@ static fz_status from_text(const side *s, const json_t *text, int32_t *out, int6
     FZ_CHECK(s->tokenizer != NULL, FZ_ERR_FORMAT,
              "has %s as text only, and no %s tokenizer is configured", s->text_key, s->who);
     out[0] = s->bos;
-    if (s->max > 1)
-        FZ_TRY(fz_tokenizer_encode(s->tokenizer, json_string_value(text), out + 1, s->max - 1, &n));
+    if (s->max > 1) FZ_TRY(encode(s, json_string_value(text), out + 1, s->max - 1, &n));
     n++;
     if (n < s->max) out[n++] = s->eos;
     for (int64_t i = 0; i < n; i++)

@@ -1,10 +1,11 @@
 /* One annotation of a sample's JSON as the ids of model.md 6.3, without padding. Local.
  *
- *   "prompt_ids"   encoder ids as in the public data set: <s> and </s> are in the list; taken as
- * they are, cut at the right at max_prompt "prompt"       text: [<s>, tokens, </s>], cut at
- * max_prompt "output_ids"   labels as in the public data set: bos and eos are in the list; cut at
- * max_output "output"       text: [bos, tokens, eos], cut at max_output
+ * - "prompt_ids": encoder ids as in the public data set, with their <s> and </s>, taken as they are
+ * - "prompt": text, whose macros become sentences (data/prompt.h); [<s>, tokens, </s>]
+ * - "output_ids": labels as in the public data set, with their bos and eos
+ * - "output": text; [bos, tokens, eos]
  *
+ * All are cut at the right, at max_prompt and max_output.
  * Ids win where both are there. A cut end keeps no eos, so a cut output does not teach to stop.
  */
 #ifndef FZ_DATA_SAMPLE_H
@@ -13,8 +14,9 @@
 #include "core/status.h"
 #include "data/tokenizer.h"
 
-/* Special ids of the two tokenizers (model.md 10); the decoder's eos comes with the model. */
-enum { FZ_ENC_BOS = 0, FZ_ENC_EOS = 2, FZ_DEC_BOS = 2 };
+/* Special ids of the two tokenizers (model.md 10): what fz_tokenizer_check holds them to. */
+enum { FZ_ENC_BOS = 0, FZ_ENC_PAD = 1, FZ_ENC_EOS = 2 };
+enum { FZ_DEC_PAD = 0, FZ_DEC_EOS = 1, FZ_DEC_BOS = 2 };
 
 typedef struct fz_sample_rules {
     int64_t max_prompt, max_output;

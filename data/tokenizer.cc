@@ -13,6 +13,8 @@
 #include <sentencepiece_processor.h>
 #include <sentencepiece_trainer.h>
 
+#include "data/utf8.h"
+
 using sentencepiece::SentencePieceProcessor;
 using sentencepiece::SentencePieceTrainer;
 
@@ -45,6 +47,20 @@ int64_t fz_sp_vocab(const void *processor)
     return static_cast<const SentencePieceProcessor *>(processor)->GetPieceSize();
 }
 
+void fz_sp_specials(const void *processor, int32_t ids[4])
+{
+    const auto *sp = static_cast<const SentencePieceProcessor *>(processor);
+    ids[0] = sp->bos_id();
+    ids[1] = sp->eos_id();
+    ids[2] = sp->pad_id();
+    ids[3] = sp->unk_id();
+}
+
+const char *fz_sp_piece(const void *processor, int32_t id)
+{
+    return static_cast<const SentencePieceProcessor *>(processor)->IdToPiece(id).c_str();
+}
+
 int64_t fz_sp_encode(const void *processor, const char *text, int32_t *ids, int64_t max)
 {
     try {
@@ -68,7 +84,7 @@ int fz_sp_decode(const void *processor, const int32_t *ids, int64_t n, char *out
         std::string text;
         if (!static_cast<const SentencePieceProcessor *>(processor)->Decode(list, &text).ok())
             return -1;
-        std::snprintf(out, bytes, "%s", text.c_str());
+        fz_utf8_copy(text.data(), text.size(), out, bytes);
         return 0;
     } catch (const std::exception &) {
         return -1;

@@ -114,6 +114,11 @@ int64_t fz_wordlist_size(const fz_wordlist *list)
     return list->n;
 }
 
+const char *fz_wordlist_word(const fz_wordlist *list, int32_t id)
+{
+    return list->by_id[id];
+}
+
 /* The text's beginning as words are written: every space as U+2581, and one before the first word.
  * source[i]: bytes of text that are spent when out[i] has been read. */
 static void mark_spaces(const char *text, bool at_start, char out[WORD_BYTES],

@@ -26,6 +26,7 @@ size_t fz_utf8_bytes(const char *text);
 fz_status fz_wordlist_load(const char *path, fz_wordlist **list_p);
 void fz_wordlist_destroy(fz_wordlist **list);
 int64_t fz_wordlist_size(const fz_wordlist *list);
+const char *fz_wordlist_word(const fz_wordlist *list, int32_t id); /* borrowed; id is in range */
 fz_status fz_wordlist_encode(const fz_wordlist *list, const char *text, int32_t *ids, int64_t max,
                              int64_t *n_p);
 fz_status fz_wordlist_decode(const fz_wordlist *list, const int32_t *ids, int64_t n, char *out,

@@ -141,15 +141,17 @@ static fz_status check_load(check *c, const fz_options *options)
     FZ_TRY(fz_config_blame(&c->config, fz_config_model(&c->config, &model)));
     FZ_CHECK(c->config.data.train.n + c->config.data.eval.n > 0, FZ_ERR_USAGE,
              "%s: data.train and data.eval are empty: there is nothing to check", c->config.path);
-    if (c->config.data.enc_tokenizer[0])
-        FZ_TRY(fz_tokenizer_load(c->config.data.enc_tokenizer, &c->enc_tokenizer));
-    if (c->config.data.dec_tokenizer[0])
-        FZ_TRY(fz_tokenizer_load(c->config.data.dec_tokenizer, &c->dec_tokenizer));
+    FZ_TRY(fz_config_blame(&c->config,
+                           fz_session_tokenizer("data.enc_tokenizer", c->config.data.enc_tokenizer,
+                                                true, model.enc_vocab, &c->enc_tokenizer)));
+    FZ_TRY(fz_config_blame(&c->config,
+                           fz_session_tokenizer("data.dec_tokenizer", c->config.data.dec_tokenizer,
+                                                false, model.dec_vocab, &c->dec_tokenizer)));
     c->rules = (fz_check_config){.rules = {.max_prompt = model.max_prompt,
                                            .max_output = model.max_output,
                                            .enc_vocab = model.enc_vocab,
                                            .dec_vocab = model.dec_vocab,
-                                           .dec_eos = 1,
+                                           .dec_eos = FZ_DEC_EOS,
                                            .enc_tokenizer = c->enc_tokenizer,
                                            .dec_tokenizer = c->dec_tokenizer},
                                  .out = c->is_json ? stderr : stdout,

@@ -227,26 +227,23 @@ fz_status fz_session_index(fz_session *s, const char *key, const fz_text_list *l
     return status;
 }
 
-static fz_status load_tokenizer(const char *key, const char *path, int64_t vocab,
-                                fz_tokenizer **tokenizer_p)
+fz_status fz_session_tokenizer(const char *key, const char *path, bool is_encoder, int64_t vocab,
+                               fz_tokenizer **tokenizer_p)
 {
     if (!path[0]) return FZ_OK;
     FZ_CHECK(access(path, F_OK) == 0, FZ_ERR_USAGE, "%s: %s: %s", key, path, strerror(errno));
-    const fz_status status = fz_tokenizer_load(path, tokenizer_p);
-    if (status != FZ_OK) return FZ_FAIL(status, "%s: %s", key, fz_last_error()->text);
-    const int64_t has = fz_tokenizer_vocab(*tokenizer_p);
-    FZ_CHECK(has <= vocab, FZ_ERR_USAGE, "%s: %s has %lld ids, but the model's vocabulary has %lld",
-             key, path, (long long)has, (long long)vocab);
-    return FZ_OK;
+    fz_status status = fz_tokenizer_load(path, tokenizer_p);
+    if (status == FZ_OK) status = fz_tokenizer_check(*tokenizer_p, path, is_encoder, vocab);
+    return status == FZ_OK ? FZ_OK : FZ_FAIL(status, "%s: %s", key, fz_last_error()->text);
 }
 
 fz_status fz_session_tokenizers(fz_session *s)
 {
-    fz_status status = load_tokenizer("data.enc_tokenizer", s->config.data.enc_tokenizer,
-                                      s->model.enc_vocab, &s->enc_tokenizer);
+    fz_status status = fz_session_tokenizer("data.enc_tokenizer", s->config.data.enc_tokenizer,
+                                            true, s->model.enc_vocab, &s->enc_tokenizer);
     if (status == FZ_OK)
-        status = load_tokenizer("data.dec_tokenizer", s->config.data.dec_tokenizer,
-                                s->model.dec_vocab, &s->dec_tokenizer);
+        status = fz_session_tokenizer("data.dec_tokenizer", s->config.data.dec_tokenizer, false,
+                                      s->model.dec_vocab, &s->dec_tokenizer);
     return fz_share_status(s->world.group, fz_config_blame(&s->config, status));
 }
 

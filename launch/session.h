@@ -49,6 +49,10 @@ fz_status fz_session_find(fz_session *session, bool *found_p, fz_ckpt_info *info
 fz_status fz_session_load(fz_session *session, fz_ckpt_info *info);
 /* Both, for commands that cannot do without. FZ_ERR_USAGE when there is none. */
 fz_status fz_session_load_newest(fz_session *session, fz_ckpt_info *info);
+/* The tokenizer of a config key (data.enc_tokenizer), held to what the model needs; path "" leaves
+ * *tokenizer_p. Local. */
+fz_status fz_session_tokenizer(const char *key, const char *path, bool is_encoder, int64_t vocab,
+                               fz_tokenizer **tokenizer_p);
 /* The index of a list of shards: rank 0 reads, all receive. key: for the error. */
 fz_status fz_session_index(fz_session *session, const char *key, const fz_text_list *list,
                            fz_index **index_p);

@@ -23,6 +23,7 @@ required|hwloc|pc:hwloc|libhwloc-dev|hwloc
 optional|PNG|pc:libpng|libpng-dev|libpng
 optional|WebP|pc:libwebp|libwebp-dev|libwebp
 optional|SentencePiece|pc:sentencepiece|libsentencepiece-dev|sentencepiece
+optional|PCRE2|pc:libpcre2-8|libpcre2-dev|pcre2
 optional|ISA-L (fast CRC)|pc:libisal|libisal-dev|isa-l
 optional|gnuplot (plots)|cmd:gnuplot|gnuplot-nox fonts-dejavu-core|gnuplot
 '
