@@ -8,6 +8,7 @@
 int fz_cmd_train(int argc, char **argv);
 int fz_cmd_eval(int argc, char **argv);
 int fz_cmd_generate(int argc, char **argv);
+int fz_cmd_score(int argc, char **argv);
 int fz_cmd_plan(int argc, char **argv);
 int fz_cmd_data(int argc, char **argv); /* synth | index | check */
 /* Leaves reporting to main. */

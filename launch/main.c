@@ -21,6 +21,7 @@ static const struct {
     {"train", "train or continue; under mpirun, srun or alone", fz_cmd_train, true},
     {"eval", "held-out loss by task and language, from the newest checkpoint", fz_cmd_eval, true},
     {"generate", "captions of held-out images beside their pictures", fz_cmd_generate, true},
+    {"score", "log-probability of given texts for given pictures", fz_cmd_score, true},
     {"plan", "parameters, bytes, FLOPs and bubble of a layout, without running it", fz_cmd_plan,
      false},
     {"data", "synth | build | tokenizers | index | check: make and check training data",
