@@ -56,8 +56,11 @@ static origin origin_of(const load *l, int tensor, fz_state_kind kind)
  * that there are no moments at all. */
 static void tell_changes(const load *l)
 {
-    int n_thawed = 0, n_frozen = 0;
+    int n_thawed = 0, n_frozen = 0, n_trained = 0;
 
+    for (int t = 0; t < l->state->n_tensors; t++)
+        n_trained += l->state->tensors[t].trainable;
+    if (n_trained == 0) return; /* a reader of weights: it changes nothing */
     for (int t = 0; t < l->state->n_tensors; t++) {
         const bool was = l->source[STEP].index.tensors[t].trainable;
         n_thawed += l->state->tensors[t].trainable && !was;

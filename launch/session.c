@@ -80,6 +80,7 @@ static fz_status make_plan(fz_session *s, fz_purpose purpose)
 {
     int64_t n_lanes = 0, n_shards = 0;
     FZ_TRY(fz_config_model(&s->config, &s->model));
+    s->model.forward_only = purpose != FZ_FOR_TRAINING;
     fz_config_train(&s->config, &s->train);
     FZ_TRY(fz_config_numerics(&s->config, &s->model, &n_shards, &n_lanes));
     FZ_TRY(fz_program_create(&s->model, n_shards, &s->program));

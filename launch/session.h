@@ -39,7 +39,8 @@ typedef enum fz_purpose {
 
 /* Ranks and config: arg[0] of the options is CONFIG, --set as often as wanted. */
 fz_status fz_session_start(fz_session *session, const fz_options *options);
-/* Program, layout, mesh, plan, trainer: all memory of this rank. */
+/* Program, layout, mesh, plan, trainer: all memory of this rank. Only for training with gradients.
+ */
 fz_status fz_session_build(fz_session *session, fz_purpose purpose);
 /* Newest checkpoint of run.dir; *found_p false when there is none. FZ_ERR_FORMAT when there are
  * some and none can be used. */

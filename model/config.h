@@ -39,6 +39,7 @@ typedef struct fz_model_config {
     int n_freeze;       /* and every tensor whose name matches one of these (fnmatch) */
     char freeze[FZ_PATTERNS_MAX][FZ_PATTERN_BYTES];
     bool frozen_dropout; /* dropout and drop-path stay active in frozen parts */
+    bool forward_only;   /* nothing is trained whatever the above says: evaluation, generation */
     /* weight decay mask: which tensors AdamW decays */
     int decay; /* fz_decay */
 } fz_model_config;

@@ -404,6 +404,7 @@ static void mark_params(fz_program *program)
         param->trainable = !(c->freeze_recipe && frozen_by_recipe(c, param->name));
         for (int f = 0; f < c->n_freeze; f++)
             if (fnmatch(c->freeze[f], param->name, 0) == 0) param->trainable = false;
+        if (c->forward_only) param->trainable = false;
         if (c->decay == FZ_DECAY_ALL) param->decay = true;
         if (c->decay == FZ_DECAY_MATRICES) param->decay = param->ndim >= 2;
         program->n_elements += fz_param_elements(param);

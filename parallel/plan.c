@@ -105,7 +105,7 @@ static fz_status check_layout(const fz_program *program, const fz_layout_config 
              "layout.dp: %d is not between 1 and the %lld lanes; use 1 to %lld or raise "
              "numerics.lanes",
              shape.dp, K, K);
-    FZ_CHECK(program->n_trainable > 0, FZ_ERR_USAGE,
+    FZ_CHECK(program->n_trainable > 0 || program->config.forward_only, FZ_ERR_USAGE,
              "model.freeze: all parameters of %s are frozen; nothing is left to train",
              program->config.variant);
     return FZ_OK;

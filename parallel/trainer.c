@@ -247,6 +247,7 @@ fz_status fz_trainer_step(fz_trainer *trainer, fz_step_batch *batch, fz_step_res
     float *grads = NULL;
     double norm = 0;
 
+    FZ_ASSERT(!plan->program->config.forward_only);
     FZ_ASSERT(batch->first_micro == t->rp.first_micro && batch->n_micro == t->rp.n_micro);
     check_batch(t, batch->micro, batch->n_micro);
     fz_span_begin("data.labels", FZ_SHARE_COMM);

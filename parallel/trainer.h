@@ -21,7 +21,9 @@ typedef struct fz_step_result {
     double flops; /* of the step over all ranks, tokens that were there */
 } fz_step_result;
 
-/* One allocation of rank_plan.bytes.total bytes; groups and hooks. Collective over the world. */
+/* One allocation of rank_plan.bytes.total bytes; groups and hooks. Of a program that is
+ * forward_only (model/config.h) without gradients, moments and what is saved for them: every call
+ * but fz_trainer_step. Collective over the world. */
 fz_status fz_trainer_create(const fz_plan *plan, const fz_mesh *mesh, const fz_ops *ops,
                             fz_trainer **trainer_p);
 void fz_trainer_destroy(fz_trainer **trainer);

@@ -21,6 +21,7 @@ typedef struct row {
     int64_t shards;                           /* 0: SHARDS */
     const int *cut;                           /* stages begin there instead of balanced */
     int64_t cross_every;                      /* 0: the variant's */
+    bool forward_only;
 } row;
 
 /* A trainer with all it stands on. */
@@ -42,6 +43,7 @@ static fz_status configure(const row *r, fz_program **program_p, fz_train_config
     c.max_prompt = 9;
     c.max_output = 11;
     c.freeze_recipe = r->freeze;
+    c.forward_only = r->forward_only;
     if (r->cross_every) c.cross_every = r->cross_every;
     if (r->pattern) strcpy(c.freeze[c.n_freeze++], r->pattern);
     if (!r->dropout) c.dropout = c.attn_dropout = c.act_dropout = c.drop_path = 0;

@@ -317,6 +317,40 @@ static void every_layout_has_the_bits_of_one_rank(void **state)
     }
 }
 
+/* Without gradients: the same candidates and losses in less memory. */
+static void a_trainer_for_forward_passes_alone_gives_the_same(void **state)
+{
+    static outcome trained[MICRO], forward[MICRO];
+    static double loss[2][SAMPLES * MICRO], labels[2][SAMPLES * MICRO];
+    (void)state;
+    if (world.size > 2) return;
+    for (int f = 0; f < N_FAMILIES; f++) {
+        fz_plan_bytes bytes[2];
+        for (int k = 0; k < 2; k++) {
+            rig g;
+            fz_step_batch batch;
+            int64_t first, n;
+            row r = families[f];
+            r.forward_only = k == 1;
+            require(start_rich(&g, &world, (fz_mesh_shape){world.size, 1, 1}, &r));
+            bytes[k] = g.rank_plan.bytes;
+            assert_all_ranks(fz_trainer_bytes(g.trainer) == bytes[k].total);
+            require(run(&g, k ? forward : trained, &first, &n));
+            fz_synthetic_step(g.synthetic, 3, &batch);
+            require(fz_trainer_eval(g.trainer, &batch, loss[k], labels[k]));
+            rig_stop(&g);
+        }
+        assert_all_ranks(memcmp(trained, forward, sizeof trained) == 0);
+        assert_all_ranks(memcmp(loss[0], loss[1], sizeof loss[0]) == 0);
+        assert_all_ranks(bytes[1].grads == 0 && bytes[1].moments == 0 && bytes[1].keep == 0 &&
+                         bytes[1].dstream == 0);
+        /* Stages are cut elsewhere: of all ranks together. */
+        int64_t total[2] = {(int64_t)bytes[0].total, (int64_t)bytes[1].total};
+        require(fz_allreduce_sum_int(world.group, total, 2));
+        assert_all_ranks(total[1] < total[0]);
+    }
+}
+
 /* ---- beams, banned words, errors ---- */
 
 /* One family's trainer on one rank, a generator on it, and the first micro-batch. */
@@ -484,6 +518,7 @@ int main(void)
         cmocka_unit_test(banned_words_are_passed_over),
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(every_layout_has_the_bits_of_one_rank),
+        cmocka_unit_test(a_trainer_for_forward_passes_alone_gives_the_same),
     };
     fz_ops_cpu_start();
     run_on_all_ranks(tests);
