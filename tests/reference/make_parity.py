@@ -104,6 +104,10 @@ KEEP = {
 }
 
 
+def fixture(case):
+    return os.path.join(HERE, "fixtures", f"parity-{case}.safetensors")
+
+
 def keep(case, name):
     return next(kept for pattern, kept in KEEP[case] if fnmatch.fnmatchcase(name, pattern))
 
@@ -208,7 +212,7 @@ def save(path, case, tensors, rounded=True):
 
 def groups(tensors):
     """(what, {name: tensor}) of what is computed"""
-    for what in ("stream/", "logits", "grad/", "adamw/"):
+    for what in ("stream/", "logits", "loss", "grad/", "adamw/"):
         yield what.rstrip("/"), {n: t for n, t in tensors.items() if n.startswith(what)}
 
 
@@ -241,7 +245,7 @@ def main():
         tensors, norms = compute(case, torch.float64)
         if not args.out:
             kept = {n: t for n, t in tensors.items() if keep(case, n)}
-            save(os.path.join(HERE, "fixtures", f"parity-{case}.safetensors"), case, kept)
+            save(fixture(case), case, kept)
             continue
         os.makedirs(args.out, exist_ok=True)
         path = os.path.join(args.out, f"parity-{case}")

@@ -1,0 +1,16 @@
+# Needs tests/reference/.env, else skipped. ctest -L reference
+# fz_reference_test(name program.py [argument]...): a program of this folder that ends with 0 where all is well.
+function(fz_reference_test name)
+  add_test(NAME reference/${name} COMMAND ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/run ${ARGN})
+  set_tests_properties(reference/${name} PROPERTIES TIMEOUT 900 SKIP_RETURN_CODE 77
+                       LABELS "reference;slow" ENVIRONMENT "${FZ_TEST_ENV};PYTHONDONTWRITEBYTECODE=1")
+endfunction()
+
+fz_reference_test(library check_library.py)
+if(TARGET parallel_test_parity)
+  fz_reference_test(parity check_parity.py --out ${CMAKE_BINARY_DIR}/reference
+                    --program $<TARGET_FILE:parallel_test_parity> --mpiexec ${MPIEXEC_EXECUTABLE})
+  set_tests_properties(reference/parity PROPERTIES PROCESSORS 2)
+else()
+  fz_reference_test(parity check_parity.py --out ${CMAKE_BINARY_DIR}/reference)
+endif()
