@@ -41,7 +41,7 @@ def compare(case, fresh_path):
         return wrong
     found = make_parity.differences(*({n: t[n] for n in both} for t in (fixture, fresh)))
     print(f"{case}: fixture differs by", ", ".join(f"{what} {x:.1e}" for what, (x, _) in found.items()))
-    return [f"{n}: differs by {x:.1e}" for x, n in found.values() if not x <= LIMIT]
+    return [f"{what}, worst {n}: differs by {x:.1e}" for what, (x, n) in found.items() if not x <= LIMIT]
 
 
 def main():

@@ -63,6 +63,7 @@ CASES = {
         "samples": [(10, 9)]},
     # Not committed: no padding in any stage (96, 48, 24, 12).
     "gemma-384": {
+        "seed": 3,
         "config": {
             "family": "gemma", "image_size": 384, "vision_dims": [32, 64, 64, 96],
             "vision_depths": [1, 1, 2, 1], "enc_layers": 2, "enc_width": 64, "enc_heads": 8,
@@ -72,6 +73,7 @@ CASES = {
             "rope_theta": 10000, "cross_every": 1, "max_prompt": 30, "max_output": 40},
         "samples": [(30, 40), (9, 23)]},
     "bart-224": {
+        "seed": 4,
         "config": {
             "family": "bart", "image_size": 224, "vision_dims": [32, 64, 96, 128],
             "vision_depths": [1, 2, 3, 1], "enc_layers": 3, "enc_width": 96, "enc_heads": 8,
