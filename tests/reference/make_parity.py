@@ -45,7 +45,7 @@ CASES = {
             "dec_heads": 4, "dec_kv_heads": 1, "dec_head_dim": 10, "dec_ffn": 36, "dec_vocab": 97,
             "query_scalar": 10, "attn_softcap": 7, "final_softcap": 11, "sliding_window": 3,
             "rope_theta": 500, "cross_every": 2, "max_prompt": 9, "max_output": 11},
-        "samples": [(4, 11), (9, 6)]},
+        "samples": [(5, 11), (9, 6)]},
     "bart-a": {
         "config": SMALL_VISION | {
             "family": "bart", "image_size": 44, "enc_layers": 2, "enc_width": 32, "enc_heads": 4,
