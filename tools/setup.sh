@@ -30,6 +30,7 @@ optional|gnuplot (plots)|cmd:gnuplot|gnuplot-nox fonts-dejavu-core|gnuplot
 fz_test_needs='
 required|cmocka|pc:cmocka|libcmocka-dev|cmocka
 optional|shellcheck|cmd:shellcheck|shellcheck|shellcheck
+optional|clang (libFuzzer)|cmd:clang|clang|llvm
 optional|h5py|py:h5py|python3-h5py|py-h5py
 optional|HDF5 tools|cmd:h5ls|hdf5-tools|hdf5
 optional|Slurm|cmd:slurmctld|slurmctld slurmd slurm-client munge|slurm
