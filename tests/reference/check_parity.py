@@ -13,21 +13,15 @@ import subprocess
 import sys
 
 import torch
-from safetensors import safe_open
 
 import make_parity
 
 LIMIT = 1e-6
 
 
-def read(path):
-    with safe_open(path, "pt") as file:
-        return {n: file.get_tensor(n) for n in file.keys()}, file.metadata()
-
-
 def compare(case, fresh_path):
     """What is wrong with the committed fixture of the case: a list of lines."""
-    (fixture, about), (fresh, fresh_about) = read(make_parity.fixture(case)), read(fresh_path)
+    (fixture, about), (fresh, fresh_about) = map(make_parity.read, (make_parity.fixture(case), fresh_path))
     wrong = [] if about == fresh_about else [f"metadata {about}, computed {fresh_about}"]
     expected = {n for n in fresh if make_parity.keep(case, n)}
     wrong += [f"{n}: is not in one of the two" for n in sorted(expected ^ set(fixture))]

@@ -15,6 +15,7 @@ import zlib
 
 import numpy
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 import florenz_reference
@@ -203,13 +204,24 @@ def compute(case, dtype):
     return tensors, norms
 
 
+def read(path):
+    """{name: tensor}, metadata"""
+    with safe_open(path, "pt") as file:
+        return {n: file.get_tensor(n) for n in file.keys()}, file.metadata()
+
+
 def save(path, case, tensors, rounded=True):
+    """Leaves a file as it is that holds the same: the library writes metadata in any order."""
     if rounded:
         tensors = {n: t.float() if t.dtype is torch.float64 and n != "loss" else t
                    for n, t in tensors.items()}
     about = {"config": json.dumps(CASES[case]["config"]), "adamw": json.dumps(ADAMW)}
-    save_file({n: t.contiguous() for n, t in tensors.items()}, path, about)
-    print(f"{path}: {len(tensors)} tensors, {os.path.getsize(path) / 1e6:.2f} MB")
+    before, before_about = read(path) if os.path.exists(path) else ({}, {})
+    same = about == before_about and set(before) == set(tensors) and all(
+        torch.equal(before[n], t) and before[n].dtype == t.dtype for n, t in tensors.items())
+    if not same:
+        save_file({n: t.contiguous() for n, t in tensors.items()}, path, about)
+    print(f"{path}: {len(tensors)} tensors, {os.path.getsize(path) / 1e6:.2f} MB" + same * ", as before")
 
 
 def groups(tensors):
