@@ -122,10 +122,7 @@ fz_added_match fz_added_next(fz_added_scan *scan)
         scan->at = stop;
         if (token == NULL || (token->single_word && !stands_alone(scan, start, stop))) continue;
         fz_added_match match = {token, start, stop};
-        if (token->lstrip) {
-            match.start = spaces_before(scan->text, start);
-            if (match.start < scan->from) match.start = scan->from;
-        }
+        if (token->lstrip) match.start = spaces_before(scan->text, start);
         if (token->rstrip) match.stop = spaces_behind(scan->text, scan->n, stop);
         scan->from = match.stop;
         return match;

@@ -43,7 +43,7 @@ typedef struct fz_added_scan {
 
 typedef struct fz_added_match {
     const fz_added *token; /* borrowed; NULL: none */
-    size_t start, stop;    /* bytes that it takes, white space included */
+    size_t start, stop; /* bytes that it takes; white space before may belong to another already */
 } fz_added_match;
 
 void fz_added_sort(fz_added_set *set);

@@ -200,6 +200,22 @@ static void pieces_are_what_ids_stand_for(void **state)
     }
 }
 
+static void a_text_without_room_is_cut_at_a_character(void **state)
+{
+    (void)state;
+    for (int which = 0; which < N_TOKENIZERS; which++) {
+        int32_t ids[16];
+        char text[8];
+        int64_t n = 0;
+        if (!tokenizers[which]) continue;
+        assert_ok(fz_tokenizer_encode(tokenizers[which], "a中", ids, 16, &n));
+        assert_ok(fz_tokenizer_decode(tokenizers[which], ids, n, text, 4));
+        assert_string_equal(text, "a");
+        assert_ok(fz_tokenizer_decode(tokenizers[which], ids, n, text, 5));
+        assert_string_equal(text, "a中");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -207,6 +223,7 @@ int main(void)
         cmocka_unit_test(ids_give_the_libraries_texts),
         cmocka_unit_test(texts_are_cut_as_in_training),
         cmocka_unit_test(specials_are_those_of_the_models),
+        cmocka_unit_test(a_text_without_room_is_cut_at_a_character),
         cmocka_unit_test(pieces_are_what_ids_stand_for),
     };
     return cmocka_run_group_tests(tests, load_both, free_both);

@@ -85,6 +85,11 @@ PUNCTUATION = ["...", "?!", "—", "«guillemets»", "„deutsch“", "¿qué?",
                "、。「」", "·•§¶", "~^`|", "a_b__c", "e.g.", "C++", "→ ⇒ ∑ ∫ √", "\u00ad\u200d\ufeff", "﹏", "…", "\x01\x02\x7f", "\ufffd"]
 RARE = ["\u1c89\u1c8a", "\ua7cb", "\U00010d40\U00010d4a", "\U00031350\U000323af", "\U0002ebf0", "\U0001e4f0\U0001e4d0", "\U0001ccf0",
         "\U00016d40", "\U0010ffff", "\ue000", "ꙮ", "𓀀𓂀", "𐍈", "ᚠᛇᚻ", "ߊߋ", "𞤀𞤁", "\U000116d0", "\U0001d7ff"]
+# Letters, numbers and marks of Unicode 15 and 16: first and last of ranges that older tables lack.
+LATER = [0x897, 0xcf3, 0x1c89, 0xa7cb, 0xa7dc, 0x105c0, 0x105f3, 0x10d40, 0x10d49, 0x10d4a, 0x10d69, 0x10d85, 0x10ec2, 0x1123f, 0x11241, 0x11380,
+         0x113b5, 0x113d1, 0x113e2, 0x116d0, 0x116e3, 0x11bc0, 0x11bf9, 0x11f02, 0x11f33, 0x11f50, 0x1342f, 0x13446, 0x13455, 0x13460,
+         0x143fa, 0x16100, 0x16130, 0x16d40, 0x16d70, 0x18cff, 0x1b132, 0x1b155, 0x1ccf0, 0x1d2c0, 0x1d2d3, 0x1df25, 0x1e030, 0x1e08f,
+         0x1e4d0, 0x1e4f9, 0x1e5d0, 0x1e5ee, 0x1e5f1, 0x2b739, 0x2ebf0, 0x2ee5d, 0x31350, 0x323af]
 FLORENCE = (["<od>", "</od>", "<ocr>", "</ocr>"] + [f"<loc_{i}>" for i in range(100)] +
             ["<cap>", "</cap>", "<ncap>", "</ncap>", "<dcap>", "</dcap>", "<grounding>", "</grounding>", "<seg>", "</seg>", "<sep>",
              "<region_cap>", "</region_cap>", "<region_to_desciption>", "</region_to_desciption>", "<proposal>", "</proposal>",
@@ -162,6 +167,7 @@ def texts():
     rng = random.Random(SEED + 1)
     out = ["", " ", "\n", "a", "'", "<", "é", "中", "😀", "  a", "a  ", "a  b", "a \n b", "   \t"]
     out += SPACES + EMOJI + MARKS + DIGITS + CONTRACTIONS + PUNCTUATION + RARE + SPECIALS
+    out += [f"a{chr(code)}1{chr(code)}!{chr(code)}harbour" for code in LATER]
     out += [f"The target language is {name}. Translate the following text: {sentence(rng, 'en')}"
             for name in ("English", "German", "French", "Spanish", "simplified Chinese", "Russian")]
     out += ["What does the image describe?", "Describe in detail what is shown in the image.",
