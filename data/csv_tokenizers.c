@@ -9,6 +9,7 @@
 #include "core/memory.h"
 #include "data/buffer.h"
 #include "data/csv.h"
+#include "data/prompt.h"
 #include "data/tokenizer.h"
 
 enum { LONGEST_IDS = 65536 };
@@ -20,11 +21,22 @@ typedef struct side {
     int64_t vocab, longest;
 } side;
 
-/* Calls seen for the column's text of every row. */
-static fz_status each(const char *path, const char *column,
+/* Calls seen for the text of a side, as it will be tokenized: prompts without their macros. */
+static fz_status see(const side *s, const char *text, fz_buffer *room,
+                     fz_status (*seen)(void *context, const char *text), void *context)
+{
+    if (!s->is_encoder) return seen(context, text);
+    FZ_TRY(fz_buffer_need(room, strlen(text) + FZ_PROMPT_ROOM, "a prompt"));
+    FZ_TRY(fz_prompt_expand(text, room->bytes, room->size));
+    return seen(context, room->bytes);
+}
+
+/* Of every row. */
+static fz_status each(const char *path, const side *s,
                       fz_status (*seen)(void *context, const char *text), void *context)
 {
-    fz_buffer buffer = {0};
+    const char *column = s->column;
+    fz_buffer buffer = {0}, room = {0};
     fz_csv csv;
     fz_csv_row row;
     size_t n = 0;
@@ -42,10 +54,12 @@ static fz_status each(const char *path, const char *column,
         if (place >= row.n)
             status = FZ_FAIL(FZ_ERR_FORMAT, "%s:%lld: %d fields are too few", path,
                              (long long)row.line, row.n);
-        else
-            status = seen(context, row.field[place]);
+        else if ((status = see(s, row.field[place], &room, seen, context)) != FZ_OK)
+            status =
+                FZ_FAIL(status, "%s:%lld: %s", path, (long long)row.line, fz_last_error()->text);
     }
     fz_buffer_reset(&buffer);
+    fz_buffer_reset(&room);
     return status;
 }
 
@@ -82,7 +96,7 @@ static fz_status train(const fz_csv_tokenizers_config *config, side *s)
              FZ_ERR_ARG, "%s: the path is too long", config->out);
     FILE *file = fopen(text, "wb");
     FZ_CHECK(file != NULL, FZ_ERR_IO, "create %s: %s", text, strerror(errno));
-    fz_status status = each(config->csv, s->column, write_line, file);
+    fz_status status = each(config->csv, s, write_line, file);
     if (fclose(file) != 0 && status == FZ_OK)
         status = FZ_FAIL(FZ_ERR_IO, "write %s: %s", text, strerror(errno));
     if (status == FZ_OK) status = fz_tokenizer_train(text, model, config->vocab, s->is_encoder);
@@ -96,7 +110,7 @@ static fz_status train(const fz_csv_tokenizers_config *config, side *s)
     if (status == FZ_OK) status = FZ_NEW(&m.ids, LONGEST_IDS);
     if (status == FZ_OK) {
         m.tokenizer = tokenizer;
-        status = each(config->csv, s->column, measure_text, &m);
+        status = each(config->csv, s, measure_text, &m);
         s->vocab = fz_tokenizer_vocab(tokenizer);
         s->longest = m.longest;
     }

@@ -19,7 +19,8 @@ typedef struct fz_csv_tokenizers_totals {
     bool wrote_config;              /* false: out/config.yaml was there and is left alone */
 } fz_csv_tokenizers_totals;
 
-/* Writes out/enc.model over the prompts, out/dec.model over the outputs. */
+/* Writes out/enc.model over the prompts (their macros expanded: data/prompt.h), out/dec.model over
+ * the outputs. */
 fz_status fz_csv_tokenizers(const fz_csv_tokenizers_config *config,
                             fz_csv_tokenizers_totals *totals_p);
 

@@ -84,7 +84,7 @@ static const fz_setting rows[] = {
            "classes that a global batch is balanced over"),
     INT("data.window", data.window, "8", 1, 1 << 20, REFUSED, "shards that images are mixed in"),
     TEXT("data.enc_tokenizer", data.enc_tokenizer, "null", FREE,
-         "for prompts given as text: SentencePiece model or word list"),
+         "for prompts given as text: SentencePiece or BPE, file or folder, or word list"),
     TEXT("data.dec_tokenizer", data.dec_tokenizer, "null", FREE, "for outputs likewise"),
     INT("data.threads", data.threads, "1", 1, 256, FREE, "decoding threads of a rank"),
     INT("data.ahead", data.ahead, "2", 1, 64, FREE, "steps that are decoded ahead"),

@@ -67,6 +67,30 @@ static void tokenizers_say_what_the_csv_says(void **state)
     assert_false(totals.wrote_config);
 }
 
+static void macros_of_prompts_are_sentences(void **state)
+{
+    const fz_csv_tokenizers_config config = {.csv = csv, .out = folder, .vocab = 400};
+    fz_csv_tokenizers_totals totals[2];
+    static const char *const prompts[] = {"<LANG_EN><CAPTION>",
+                                          "The target language is English. What does the image "
+                                          "describe?",
+                                          "<CAPTION> please"};
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        FILE *file = fopen(csv, "wb");
+        assert_non_null(file);
+        fprintf(file, "image,lang,type,prompt,output\n");
+        for (int row = 0; row < 20; row++)
+            fprintf(file, "a.jpg,en,caption,%s,A circle %d.\n", prompts[i], row % 7);
+        assert_int_equal(fclose(file), 0);
+        if (i < 2) assert_int_equal(fz_csv_tokenizers(&config, &totals[i]), FZ_OK);
+    }
+    assert_int_equal(totals[0].max_prompt, totals[1].max_prompt);
+    assert_int_equal(totals[0].enc_vocab, totals[1].enc_vocab);
+    assert_int_equal(fz_csv_tokenizers(&config, &totals[0]), FZ_ERR_FORMAT);
+    assert_non_null(strstr(fz_last_error()->text, "captions.csv:2: \"<CAPTION> please\""));
+}
+
 static void too_few_ids_for_the_characters_are_refused(void **state)
 {
     const fz_csv_tokenizers_config config = {.csv = csv, .out = folder, .vocab = 20};
@@ -95,6 +119,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokenizers_say_what_the_csv_says),
+        cmocka_unit_test(macros_of_prompts_are_sentences),
         cmocka_unit_test(too_few_ids_for_the_characters_are_refused),
         cmocka_unit_test(a_missing_column_or_file_is_named),
     };

@@ -156,6 +156,50 @@ static void texts_are_cut_as_in_training(void **state)
     assert_int_equal(each_line(FIXTURES "cut.jsonl", cut_row), 60);
 }
 
+static void read_prompt(const char *prompt, fz_status status, fz_sample_ids *ids)
+{
+    const fz_sample_rules rules = {.max_prompt = MOST_IDS,
+                                   .max_output = 8,
+                                   .dec_eos = FZ_DEC_EOS,
+                                   .enc_tokenizer = tokenizers[BART],
+                                   .dec_tokenizer = tokenizers[GEMMA]};
+
+    char *json = json_dumps(json_pack("[{ssss}]", "prompt", prompt, "output", "<CAPTION>"), 0);
+    assert_int_equal(fz_sample_read(json, strlen(json), 0, &rules, ids), status);
+    free(json);
+}
+
+static void macros_of_prompts_are_sentences(void **state)
+{
+    static const char source[] = "A brown dog sells fresh bread. ";
+    static int32_t prompt[MOST_IDS], want[MOST_IDS];
+    static char macros[8192], sentences[8192];
+    int32_t labels[8];
+    fz_sample_ids ids = {.prompt = prompt, .labels = labels};
+    int64_t n = 0;
+
+    (void)state;
+    if (!tokenizers[BART] || !tokenizers[GEMMA]) skip();
+    strcpy(macros, "<LANG_FR><TRANSLATE>");
+    strcpy(sentences, "The target language is French. Translate the following text: ");
+    for (int i = 0; i < 200; i++) { /* one short, one long */
+        strcat(macros, source);
+        strcat(sentences, source);
+        if (i > 0 && i < 199) continue;
+        read_prompt(macros, FZ_OK, &ids);
+        assert_ok(fz_tokenizer_encode(tokenizers[BART], sentences, want, MOST_IDS, &n));
+        assert_int_equal(ids.n_prompt, n + 2);
+        assert_int_equal(prompt[0], FZ_ENC_BOS);
+        assert_memory_equal(prompt + 1, want, (size_t)n * sizeof *want);
+        assert_int_equal(prompt[n + 1], FZ_ENC_EOS);
+    }
+    /* Outputs are no prompts. */
+    assert_ok(fz_tokenizer_encode(tokenizers[GEMMA], "<CAPTION>", want, MOST_IDS, &n));
+    assert_int_equal(labels[1], want[0]);
+    read_prompt("<LANG_DE><LANG_FR><CAPTION>", FZ_ERR_FORMAT, &ids);
+    assert_non_null(strstr(fz_last_error()->text, "annotation 0: \"<CAPTION>\": names two"));
+}
+
 static void specials_are_those_of_the_models(void **state)
 {
     (void)state;
@@ -222,6 +266,7 @@ int main(void)
         cmocka_unit_test(two_thousand_texts_have_the_libraries_ids),
         cmocka_unit_test(ids_give_the_libraries_texts),
         cmocka_unit_test(texts_are_cut_as_in_training),
+        cmocka_unit_test(macros_of_prompts_are_sentences),
         cmocka_unit_test(specials_are_those_of_the_models),
         cmocka_unit_test(a_text_without_room_is_cut_at_a_character),
         cmocka_unit_test(pieces_are_what_ids_stand_for),

@@ -196,6 +196,7 @@ shard 'nothing but bad samples' 2 '.*still no good sample after' "$dir/jpeg.tar"
 config 'missing tokenizer' 2 'bad.yaml:[0-9]+ data.enc_tokenizer: .*/none.model: No such file' 's/enc.model/none.model/'
 config 'tokenizer beyond the vocabulary' 2 'bad.yaml:[0-9]+ data.dec_tokenizer: .* has [0-9]+ ids, but the model.s vocabulary has 64' \
     's/dec_vocab: .*/dec_vocab: 64/'
+config 'tokenizer of the other side' 2 'bad.yaml:[0-9]+ data.dec_tokenizer: .*enc.model has bos 0, eos 2 and padding 1' 's/dec.model/enc.model/'
 printf 'no tokenizer' >"$dir/words"
 expect 'not a tokenizer' 2 65 '--set data.enc_tokenizer: tokenizer .*/words: not a' train "$base" --set "run.dir=$dir/run.words" \
     --set "data.enc_tokenizer=$dir/words"
