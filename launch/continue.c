@@ -37,9 +37,10 @@ static bool regroups_sums(const char *key)
 }
 
 static fz_status check_key(const fz_setting *setting, const char *now, const char *before,
-                           const char *const *accept, int n_accept)
+                           bool is_fresh, const char *const *accept, int n_accept)
 {
-    switch (setting->change) {
+    const bool is_free = is_fresh && setting->change != FZ_CHANGE_NEVER;
+    switch (is_free ? FZ_CHANGE_FREE : setting->change) {
     case FZ_CHANGE_FREE:
         return FZ_OK;
     case FZ_CHANGE_ANNOUNCED:
@@ -61,7 +62,7 @@ static fz_status check_key(const fz_setting *setting, const char *now, const cha
     return FZ_OK;
 }
 
-static fz_status check_keys(const fz_config *config, const fz_config *before,
+static fz_status check_keys(const fz_config *config, const fz_config *before, bool is_fresh,
                             const char *const *accept, int n_accept)
 {
     char now[FZ_LIST_BYTES], then[FZ_LIST_BYTES];
@@ -73,7 +74,7 @@ static fz_status check_keys(const fz_config *config, const fz_config *before,
         /* Two names of one model are one model: the sizes decide. */
         if (strcmp(setting->key, "model.variant") == 0) continue;
         now[200] = then[200] = '\0';
-        FZ_TRY(check_key(setting, now, then, accept, n_accept));
+        FZ_TRY(check_key(setting, now, then, is_fresh, accept, n_accept));
     }
     return FZ_OK;
 }
@@ -92,6 +93,12 @@ static fz_status check_data(uint64_t before, uint64_t now, const char *const *ac
     return FZ_OK;
 }
 
+/* Weights that came from elsewhere: no data was seen, so nothing but the model is settled. */
+static bool is_imported(const fz_ckpt_info *info)
+{
+    return info->step == 0 && info->samples == 0 && info->data_fingerprint == 0;
+}
+
 fz_status fz_continue_check_config(const fz_config *config, const fz_ckpt_info *info,
                                    const char *arithmetic_id, const char *const *accept,
                                    int n_accept)
@@ -101,7 +108,8 @@ fz_status fz_continue_check_config(const fz_config *config, const fz_ckpt_info *
     if (info->config) FZ_TRY(fz_config_parse(&before, info->config, strlen(info->config), true));
     /* A key that the stored text does not have had its default. */
     FZ_TRY(fz_config_resolve(&before));
-    FZ_TRY(fz_config_blame(config, check_keys(config, &before, accept, n_accept)));
+    FZ_TRY(
+        fz_config_blame(config, check_keys(config, &before, is_imported(info), accept, n_accept)));
     if (strcmp(info->arithmetic_id, arithmetic_id) != 0)
         fz_info("arithmetic changed: %s, before %s; losses may differ in the last bits",
                 arithmetic_id, info->arithmetic_id);
@@ -111,6 +119,7 @@ fz_status fz_continue_check_config(const fz_config *config, const fz_ckpt_info *
 fz_status fz_continue_check_data(const fz_config *config, const fz_ckpt_info *info,
                                  uint64_t fingerprint, const char *const *accept, int n_accept)
 {
+    if (is_imported(info)) return FZ_OK;
     return fz_config_blame(config,
                            check_data(info->data_fingerprint, fingerprint, accept, n_accept));
 }

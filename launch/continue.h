@@ -5,6 +5,8 @@
  *   announced  one line for each key
  *   refused    FZ_ERR_USAGE unless the key is in accept
  *   never      FZ_ERR_USAGE
+ *
+ * A step 0 that was imported has seen no data: all but never is free there.
  */
 #ifndef FZ_LAUNCH_CONTINUE_H
 #define FZ_LAUNCH_CONTINUE_H

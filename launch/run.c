@@ -4,13 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
-#include "core/rng.h"
 #include "launch/continue.h"
 #include "launch/layouts.h"
 #include "launch/share.h"
@@ -51,23 +48,6 @@ fz_loader_config fz_loader_config_of(const fz_session *s)
 
 /* ---- directory, config, checkpoint ---- */
 
-/* The effective config as text, on every rank: it goes into the checkpoint. */
-static fz_status print_config(fz_run *run)
-{
-    char *text = NULL;
-    size_t n = 0;
-    FILE *out = open_memstream(&text, &n);
-    FZ_CHECK(out, FZ_ERR_MEMORY, "print the config");
-    fz_settings_print(&fz_config_table, &run->session.config, out);
-    if (fclose(out) != 0) {
-        free(text);
-        return FZ_FAIL(FZ_ERR_MEMORY, "print the config");
-    }
-    const fz_status status = fz_strdup(&run->config_text, text);
-    free(text);
-    return status;
-}
-
 static fz_status open_dir(fz_run *run)
 {
     const fz_session *s = &run->session;
@@ -84,21 +64,6 @@ static fz_status open_dir(fz_run *run)
     status = fz_share_bytes(s->world.group, status, &nothing, &n, "nothing");
     fz_free(&nothing);
     return status;
-}
-
-/* A name for the run, given once by rank 0. */
-static fz_status name_run(fz_run *run)
-{
-    const fz_session *s = &run->session;
-    struct timespec now;
-    struct tm utc;
-    char date[32];
-    clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &utc);
-    strftime(date, sizeof date, "%Y%m%d-%H%M%S", &utc);
-    const uint64_t salt = fz_mix64((uint64_t)now.tv_nsec << 32 ^ (uint64_t)getpid());
-    snprintf(run->info.run_id, sizeof run->info.run_id, "%s-%08" PRIx32, date, (uint32_t)salt);
-    return fz_broadcast(s->world.group, run->info.run_id, sizeof run->info.run_id, 0);
 }
 
 static fz_status init_weights(fz_run *run)
@@ -135,7 +100,7 @@ static fz_status load_or_init(fz_run *run, const char *const *accept, int n_acce
         if (run->info.step != newest) FZ_TRY(check_config(run, accept, n_accept));
     } else {
         memset(&run->info, 0, sizeof run->info);
-        FZ_TRY(name_run(run));
+        FZ_TRY(fz_session_name(&run->session, run->info.run_id));
         FZ_TRY(init_weights(run));
     }
     run->step = run->first_step = run->is_continued ? run->info.step : 0;
@@ -289,7 +254,7 @@ fz_status fz_run_start(fz_run *run, const fz_options *options, const char *const
     FZ_TRY(fz_session_start(&run->session, options));
     run->world_s = fz_clock_since_exec_s();
     FZ_TRY(fz_session_build(&run->session, FZ_FOR_TRAINING));
-    FZ_TRY(fz_share_status(run->session.world.group, print_config(run)));
+    FZ_TRY(fz_session_print(&run->session, &run->config_text));
     FZ_TRY(open_dir(run));
     run->build_s = fz_clock_since_exec_s();
     FZ_TRY(load_or_init(run, accept, n_accept));

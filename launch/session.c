@@ -2,14 +2,18 @@
 
 #include <errno.h>
 #include <glob.h>
+#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "checkpoint/directory.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
+#include "core/rng.h"
 #include "launch/config_yaml.h"
 #include "launch/exit_codes.h"
 #include "launch/layouts.h"
@@ -246,6 +250,40 @@ fz_status fz_session_tokenizers(fz_session *s)
         status = fz_session_tokenizer("data.dec_tokenizer", s->config.data.dec_tokenizer, false,
                                       s->model.dec_vocab, &s->dec_tokenizer);
     return fz_share_status(s->world.group, fz_config_blame(&s->config, status));
+}
+
+fz_status fz_session_name(const fz_session *s, char run_id[64])
+{
+    struct timespec now;
+    struct tm utc;
+    char date[32];
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &utc);
+    strftime(date, sizeof date, "%Y%m%d-%H%M%S", &utc);
+    const uint64_t salt = fz_mix64((uint64_t)now.tv_nsec << 32 ^ (uint64_t)getpid());
+    snprintf(run_id, 64, "%s-%08" PRIx32, date, (uint32_t)salt);
+    return fz_broadcast(s->world.group, run_id, 64, 0);
+}
+
+static fz_status print_config(const fz_config *config, char **text_p)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *out = open_memstream(&text, &n);
+    FZ_CHECK(out, FZ_ERR_MEMORY, "print the config");
+    fz_settings_print(&fz_config_table, config, out);
+    if (fclose(out) != 0) {
+        free(text);
+        return FZ_FAIL(FZ_ERR_MEMORY, "print the config");
+    }
+    const fz_status status = fz_strdup(text_p, text);
+    free(text);
+    return status;
+}
+
+fz_status fz_session_print(const fz_session *s, char **text_p)
+{
+    return fz_share_status(s->world.group, print_config(&s->config, text_p));
 }
 
 void fz_session_stop(fz_session *s)

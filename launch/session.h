@@ -60,6 +60,10 @@ fz_status fz_session_index(fz_session *session, const char *key, const fz_text_l
 fz_status fz_session_tokenizers(fz_session *session);
 /* run.device as the ops that run on it. */
 const fz_ops *fz_session_ops(const fz_session *session);
+/* A new run's name: the date and a number, of rank 0. */
+fz_status fz_session_name(const fz_session *session, char run_id[64]);
+/* The effective config as text, on every rank: it goes into the checkpoint. The caller frees. */
+fz_status fz_session_print(const fz_session *session, char **text_p);
 void fz_session_stop(fz_session *session);
 /* Stops, reports a failure by rank 0, returns the exit code. FZ_ERR_COMM ends all ranks at once. */
 int fz_session_exit(fz_session *session, fz_status status);

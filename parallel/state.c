@@ -6,7 +6,7 @@
 #include "core/memory.h"
 #include "core/rng.h"
 
-static fz_status create_tensors(const fz_program *program, fz_state *state)
+fz_status fz_state_tensors_create(const fz_program *program, fz_state_tensor **tensors_p)
 {
     fz_state_tensor *tensors = NULL;
 
@@ -18,8 +18,7 @@ static fz_status create_tensors(const fz_program *program, fz_state *state)
         memcpy(tensors[p].shape, param->shape, sizeof param->shape);
         tensors[p].trainable = param->trainable;
     }
-    state->n_tensors = program->n_params;
-    state->tensors = tensors;
+    *tensors_p = tensors;
     return FZ_OK;
 }
 
@@ -61,7 +60,10 @@ fz_status fz_state_create(const fz_plan *plan, const fz_rank_plan *rank_plan,
     int64_t most = 0;
 
     memset(state, 0, sizeof *state);
-    FZ_TRY(create_tensors(plan->program, state));
+    fz_state_tensor *tensors = NULL;
+    FZ_TRY(fz_state_tensors_create(plan->program, &tensors));
+    state->n_tensors = plan->program->n_params;
+    state->tensors = tensors;
     for (int i = 0; i < memory->n_held; i++)
         most += 3 * memory->held[i].n_pieces;
     FZ_TRY(FZ_NEW(&views, most));

@@ -6,6 +6,8 @@
 #include "dist/group.h"
 #include "parallel/rank_memory.h"
 
+/* All parameters as a checkpoint lists them. The caller frees. Local. */
+fz_status fz_state_tensors_create(const fz_program *program, fz_state_tensor **tensors_p);
 /* Views of all pieces held here: master and both moments of what is trained, the weight of what is
  * frozen. Local. */
 fz_status fz_state_create(const fz_plan *plan, const fz_rank_plan *rank_plan,

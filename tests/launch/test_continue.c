@@ -125,6 +125,23 @@ static void other_data_is_refused_like_a_key(void **state)
     assert_ok(fz_continue_check_data(&c, &info, 17, NULL, 0));
 }
 
+/* Step 0 from elsewhere has seen no data: its batch, its seed and its data are still to be chosen.
+ */
+static void an_imported_step_is_bound_by_its_model_alone(void **state)
+{
+    (void)state;
+    info.data_fingerprint = 0;
+    set("run.seed=7");
+    set("train.steps=1234");
+    assert_ok(check(NULL));
+    assert_string_equal(said(), "");
+    assert_ok(fz_continue_check_data(&c, &info, 18, NULL, 0));
+    set("model.dec_layers=1");
+    assert_fails(check(NULL), FZ_ERR_USAGE, "model.dec_layers");
+    info.step = 5;
+    assert_fails(fz_continue_check_data(&c, &info, 18, NULL, 0), FZ_ERR_USAGE, "data.train");
+}
+
 static void another_arithmetic_is_told(void **state)
 {
     (void)state;
@@ -142,6 +159,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(refused_keys_need_to_be_accepted, start, stop),
         cmocka_unit_test_setup_teardown(a_models_shape_never_changes, start, stop),
         cmocka_unit_test_setup_teardown(other_data_is_refused_like_a_key, start, stop),
+        cmocka_unit_test_setup_teardown(an_imported_step_is_bound_by_its_model_alone, start, stop),
         cmocka_unit_test_setup_teardown(another_arithmetic_is_told, start, stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
