@@ -64,47 +64,19 @@ static fz_status read_transposed(const fz_safetensors *folder, const fz_safetens
     return status;
 }
 
-static fz_status load(const char *key, const char *path, fz_tokenizer **tokenizer_p)
-{
-    const fz_status status = fz_tokenizer_load(path, tokenizer_p);
-    if (status != FZ_OK) return FZ_FAIL(status, "%s: %s", key, fz_last_error()->text);
-    return FZ_OK;
-}
-
-static fz_status make_vocabulary(const fz_import_reader *reader, fz_vocabulary *vocabulary)
-{
-    fz_tokenizer *enc = NULL, *dec = NULL;
-    fz_status status = load("--enc-tokenizer", reader->enc_tokenizer, &enc);
-    if (status == FZ_OK) status = load("--dec-tokenizer", reader->dec_tokenizer, &dec);
-    if (status == FZ_OK) status = fz_vocabulary_create(enc, dec, vocabulary);
-    fz_tokenizer_destroy(&enc);
-    fz_tokenizer_destroy(&dec);
-    return status;
-}
-
 static fz_status rebuild(fz_import_reader *reader, const fz_import_item *item,
                          const fz_param *param, float *out)
 {
     const fz_safetensor *tensor = item->tensor;
-    fz_vocabulary vocabulary;
     float *table = NULL;
     initialise(reader, param, out);
-    FZ_TRY(make_vocabulary(reader, &vocabulary));
-    fz_status status = FZ_OK;
-    if (vocabulary.n > param->shape[0])
-        status =
-            FZ_FAIL(FZ_ERR_USAGE, "--dec-tokenizer: %s has %lld ids, but model.dec_vocab is %lld",
-                    reader->dec_tokenizer, (long long)vocabulary.n, (long long)param->shape[0]);
-    if (status == FZ_OK) status = FZ_NEW(&table, tensor->elements);
+    FZ_TRY(FZ_NEW(&table, tensor->elements));
+    fz_status status = fz_safetensors_read_float(reader->folders[item->source], tensor, 0,
+                                                 tensor->elements, table);
     if (status == FZ_OK)
-        status = fz_safetensors_read_float(reader->folders[item->source], tensor, 0,
-                                           tensor->elements, table);
-    if (status == FZ_OK)
-        status = fz_vocabulary_average(&vocabulary, table, tensor->shape[0], tensor->shape[1], out);
-    reader->n_rebuilt += vocabulary.n - vocabulary.n_empty;
-    reader->n_empty += vocabulary.n_empty;
+        status = fz_vocabulary_average(reader->vocabulary, table, tensor->shape[0],
+                                       tensor->shape[1], out);
     fz_free(&table);
-    fz_vocabulary_reset(&vocabulary);
     return status;
 }
 

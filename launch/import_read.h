@@ -8,11 +8,10 @@
 typedef struct fz_import_reader {
     const fz_program *program;
     const fz_import_plan *plan;
-    fz_safetensors *const *folders;            /* of the plan's sources */
-    const char *enc_tokenizer, *dec_tokenizer; /* paths, for FZ_IMPORT_REBUILD */
+    fz_safetensors *const *folders;  /* of the plan's sources */
+    const fz_vocabulary *vocabulary; /* for FZ_IMPORT_REBUILD */
     uint64_t seed;
     int64_t n_nan, n_infinite, n_bad_tensors; /* found so far */
-    int64_t n_rebuilt, n_empty;               /* rows */
 } fz_import_reader;
 
 /* Fills out with parameter `param`. What is not finite is warned of and counted. FZ_ERR_FORMAT:

@@ -26,6 +26,7 @@ static const struct {
      false},
     {"data", "synth | build | tokenizers | index | check: make and check training data",
      fz_cmd_data, false},
+    {"ckpt", "import | export: weights from and to safetensors", fz_cmd_ckpt, true},
     {"bench", "speed of the step and of its operations on this machine", bench, true},
 };
 

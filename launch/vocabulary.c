@@ -4,10 +4,18 @@
 
 #include "core/memory.h"
 
-enum { PIECE_BYTES = 4096, MOST_PARTS = PIECE_BYTES, N_SPECIAL = 4 };
+enum { PIECE_BYTES = 4096, MOST_PARTS = PIECE_BYTES };
 
-/* Gemma's pad, eos, bos, unk are 0, 1, 2, 3; Florence-2's 1, 2, 0, 3. */
-static const int32_t special_ids[N_SPECIAL] = {1, 2, 0, 3};
+/* The encoder's id for a special one of the decoder's; -1: id is none, or has no counterpart. */
+static int32_t counterpart(const fz_tokenizer *enc, const fz_tokenizer *dec, int32_t id)
+{
+    const fz_tokenizer_specials from = fz_tokenizer_get_specials(dec),
+                                to = fz_tokenizer_get_specials(enc);
+    if (id == from.bos) return to.bos;
+    if (id == from.eos) return to.eos;
+    if (id == from.pad) return to.pad;
+    return id == from.unk ? to.unk : -1;
+}
 
 /* The text of an id as the encoder's tokenizer shall see it: a space for a first U+2581, and for
  * that alone, as the authors of Florenz did. */
@@ -26,11 +34,9 @@ static fz_status add_parts(const fz_tokenizer *enc, const fz_tokenizer *dec, int
                            int32_t parts[MOST_PARTS], int64_t *n_p)
 {
     char text[PIECE_BYTES];
-    if (id < N_SPECIAL) {
-        parts[0] = special_ids[id];
-        *n_p = 1;
-        return FZ_OK;
-    }
+    *n_p = 1;
+    parts[0] = counterpart(enc, dec, id);
+    if (parts[0] >= 0) return FZ_OK;
     FZ_TRY(text_of(dec, id, text));
     return fz_tokenizer_encode(enc, text, parts, MOST_PARTS, n_p);
 }
@@ -67,6 +73,27 @@ fz_status fz_vocabulary_create(const fz_tokenizer *enc, const fz_tokenizer *dec,
     return status;
 }
 
+static fz_status load(const char *key, const char *path, bool is_encoder, int64_t vocab,
+                      fz_tokenizer **tokenizer_p)
+{
+    fz_status status = fz_tokenizer_load(path, tokenizer_p);
+    if (status == FZ_OK) status = fz_tokenizer_check(*tokenizer_p, path, is_encoder, vocab);
+    if (status != FZ_OK) return FZ_FAIL(status, "%s: %s", key, fz_last_error()->text);
+    return FZ_OK;
+}
+
+fz_status fz_vocabulary_load(const char *enc_path, int64_t enc_vocab, const char *dec_path,
+                             int64_t dec_vocab, fz_vocabulary *vocabulary)
+{
+    fz_tokenizer *enc = NULL, *dec = NULL;
+    fz_status status = load("--enc-tokenizer", enc_path, true, enc_vocab, &enc);
+    if (status == FZ_OK) status = load("--dec-tokenizer", dec_path, false, dec_vocab, &dec);
+    if (status == FZ_OK) status = fz_vocabulary_create(enc, dec, vocabulary);
+    fz_tokenizer_destroy(&enc);
+    fz_tokenizer_destroy(&dec);
+    return status;
+}
+
 void fz_vocabulary_reset(fz_vocabulary *vocabulary)
 {
     fz_free(&vocabulary->start);
@@ -78,10 +105,8 @@ fz_status fz_vocabulary_average(const fz_vocabulary *v, const float *table, int6
                                 int64_t width, float *out)
 {
     double *sum = NULL;
-    FZ_CHECK(v->largest < n_rows, FZ_ERR_USAGE,
-             "the encoder's tokenizer gives id %d, but the folder's table has %lld rows; it is "
-             "not that model's tokenizer",
-             v->largest, (long long)n_rows);
+    FZ_CHECK(v->largest < n_rows, FZ_ERR_ARG, "id %d of a table of %lld rows", v->largest,
+             (long long)n_rows);
     FZ_TRY(FZ_NEW(&sum, width));
     for (int64_t id = 0; id < v->n; id++) {
         const int64_t n = v->start[id + 1] - v->start[id];

@@ -19,10 +19,14 @@ typedef struct fz_vocabulary {
 
 fz_status fz_vocabulary_create(const fz_tokenizer *enc, const fz_tokenizer *dec,
                                fz_vocabulary *vocabulary);
+/* The same from files. enc_vocab: rows of the old table, dec_vocab: of the new one. FZ_ERR_USAGE:
+ * tokenizers that do not go with them. */
+fz_status fz_vocabulary_load(const char *enc_path, int64_t enc_vocab, const char *dec_path,
+                             int64_t dec_vocab, fz_vocabulary *vocabulary);
 void fz_vocabulary_reset(fz_vocabulary *vocabulary);
 
-/* rows[id] of out (n, width) becomes the mean of table's rows, added in double. FZ_ERR_USAGE where
- * the table (n_rows, width) lacks a row. */
+/* Row id of out (n, width) becomes the mean of table's rows, added in double. FZ_ERR_ARG where the
+ * table (n_rows, width) lacks one. */
 fz_status fz_vocabulary_average(const fz_vocabulary *vocabulary, const float *table, int64_t n_rows,
                                 int64_t width, float *out);
 

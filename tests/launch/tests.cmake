@@ -1,4 +1,6 @@
-foreach(name config config_yaml continue exit_codes gallery layouts metrics options recipes run_dir search timed_ops environment import_plan)
+foreach(name config config_yaml continue exit_codes gallery layouts metrics options recipes run_dir search timed_ops environment)
   fz_test(launch/test_${name} LIBS fz_launch)
 endforeach()
 fz_test(launch/test_share LIBS fz_launch RANKS 1 3)
+fz_test(launch/test_import_plan LIBS fz_launch)
+fz_test(launch/test_export_config LIBS fz_launch)
