@@ -351,6 +351,54 @@ static void a_trainer_for_forward_passes_alone_gives_the_same(void **state)
     }
 }
 
+/* A step of training between two batches: neither disturbs the other. */
+static void training_goes_on_between_batches(void **state)
+{
+    static outcome before[MICRO], after[MICRO], alone[MICRO];
+    uint64_t digest[2] = {0, 0};
+    (void)state;
+    if (world.size > 2) return;
+    for (int k = 0; k < 2; k++) {
+        rig g;
+        fz_step_batch batch;
+        fz_step_result result;
+        int64_t first, n;
+        require(start_rich(&g, &world, (fz_mesh_shape){world.size, 1, 1}, &families[1]));
+        if (k == 0) require(run(&g, before, &first, &n));
+        fz_synthetic_step(g.synthetic, 0, &batch);
+        require(fz_trainer_step(g.trainer, &batch, &result));
+        require(fz_trainer_digest(g.trainer, &digest[k]));
+        require(run(&g, k == 0 ? after : alone, &first, &n));
+        rig_stop(&g);
+    }
+    assert_all_ranks(digest[0] == digest[1]);
+    assert_all_ranks(memcmp(after, alone, sizeof after) == 0);
+    assert_all_ranks(memcmp(after, before, sizeof after) != 0);
+}
+
+/* At the end of the data a data rank may have nothing to do. */
+static void a_batch_without_samples_is_legal(void **state)
+{
+    const fz_generator_sizes sizes = sizes_for(BEAMS, BEST);
+    fz_generator *generator = NULL;
+    fz_candidate none;
+    rig g;
+    (void)state;
+    for (int l = 0; l < N_LAYOUTS; l++) {
+        fz_step_batch batch;
+        const int32_t ids[1] = {START};
+        if (fz_mesh_size(layouts[l]) != world.size) continue;
+        require(start_rich(&g, &world, layouts[l], &families[1]));
+        require(fz_generator_create(g.trainer, &sizes, &generator));
+        fz_synthetic_step(g.synthetic, 3, &batch);
+        const fz_microbatch micro = first_samples(&g, &batch.micro[0], 0);
+        require(fz_generator_start(generator, &micro, 1));
+        require(fz_generator_next(generator, &(fz_generator_step){.ids = ids}, &none));
+        fz_generator_destroy(&generator);
+        rig_stop(&g);
+    }
+}
+
 /* ---- beams, banned words, errors ---- */
 
 /* One family's trainer on one rank, a generator on it, and the first micro-batch. */
@@ -518,6 +566,8 @@ int main(void)
         cmocka_unit_test(banned_words_are_passed_over),
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(every_layout_has_the_bits_of_one_rank),
+        cmocka_unit_test(training_goes_on_between_batches),
+        cmocka_unit_test(a_batch_without_samples_is_legal),
         cmocka_unit_test(a_trainer_for_forward_passes_alone_gives_the_same),
     };
     fz_ops_cpu_start();
