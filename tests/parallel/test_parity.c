@@ -27,6 +27,7 @@ static const double FLOOR = 1e-3; /* of the largest gradient */
 
 static int n_paths;
 static char **paths;
+static glob_t found; /* the fixtures, where no paths were given */
 static int64_t n_compared[N_KINDS];
 
 /* The largest error of a kind, and whose it is. */
@@ -324,14 +325,13 @@ static void all_numbers_are_the_reference_s(void **state)
     assert_all_ranks(n_bad == 0);
 }
 
-static void every_kind_was_compared(void **state)
+static void the_fixtures_have_every_kind(void **state)
 {
     (void)state;
+    if (found.gl_pathc == 0) skip(); /* somebody's own cases */
     for (int k = 0; k < N_KINDS; k++)
         assert_all_ranks(n_compared[k] > 0);
 }
-
-static glob_t found;
 
 static int start(void **state)
 {
@@ -356,7 +356,7 @@ int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_numbers_are_the_reference_s),
-        cmocka_unit_test(every_kind_was_compared),
+        cmocka_unit_test(the_fixtures_have_every_kind),
     };
 
     n_paths = argc - 1;
