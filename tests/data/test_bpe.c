@@ -8,6 +8,7 @@
 
 #include <jansson.h>
 
+#include "core/fault.h"
 #include "core/memory.h"
 #include "data/tokenizer.h"
 #include "data/utf8.h"
@@ -440,6 +441,37 @@ static void damaged_files_are_named(void **state)
     assert_fails(fz_tokenizer_load(folder, &tokenizer), FZ_ERR_FORMAT, "no object with a vocab");
 }
 
+/* Allocations 1, 2, 3 ... fail, until none is left. */
+static void memory_that_is_missing_is_an_error(void **state)
+{
+    const int64_t live = fz_memory_get().n_live;
+    fz_status status = FZ_ERR_MEMORY;
+    int n = 0;
+
+    (void)state;
+    write_json("tokenizer.json", make_tokenizer());
+    while (status != FZ_OK) {
+        fz_tokenizer *tokenizer = NULL;
+        int32_t ids[200];
+        char fault[32], text[200];
+        int64_t n_ids = 0;
+        snprintf(fault, sizeof fault, "alloc:%d", ++n);
+        assert_ok(fz_fault_set(fault));
+        memset(text, 'a', sizeof text); /* longer than what a piece has room for by itself */
+        text[199] = '\0';
+        status = fz_tokenizer_load(folder, &tokenizer);
+        if (status == FZ_OK) status = fz_tokenizer_encode(tokenizer, text, ids, 200, &n_ids);
+        text[7] = '\xff';
+        if (status == FZ_OK) status = fz_tokenizer_encode(tokenizer, text, ids, 200, &n_ids);
+        if (status == FZ_OK) status = fz_tokenizer_decode(tokenizer, ids, n_ids, text, 200);
+        assert_ok(fz_fault_set(NULL));
+        assert_true(status == FZ_OK || status == FZ_ERR_MEMORY);
+        fz_tokenizer_destroy(&tokenizer);
+        assert_int_equal(fz_memory_get().n_live, live);
+    }
+    assert_true(n > 15);
+}
+
 static void a_file_cut_anywhere_is_an_error(void **state)
 {
     fz_tokenizer *tokenizer = NULL;
@@ -471,6 +503,7 @@ int main(void)
         T(barts_vocabulary_gets_florences_tokens),
         T(other_kinds_of_tokenizers_are_refused),
         T(damaged_files_are_named),
+        T(memory_that_is_missing_is_an_error),
         T(a_file_cut_anywhere_is_an_error),
     };
     if (!fz_tokenizer_has_bpe()) {
