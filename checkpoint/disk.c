@@ -118,6 +118,11 @@ fz_status fz_disk_read(int fd, const char *path, void *data, size_t bytes, int64
     return FZ_OK;
 }
 
+void fz_disk_prefetch(int fd, int64_t offset, int64_t bytes)
+{
+    posix_fadvise(fd, (off_t)offset, (off_t)bytes, POSIX_FADV_WILLNEED);
+}
+
 void fz_disk_start_sync(int fd, int64_t offset, int64_t bytes)
 {
 #ifdef SYNC_FILE_RANGE_WRITE

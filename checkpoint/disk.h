@@ -29,6 +29,8 @@ fz_status fz_disk_write(int fd, const char *path, const void *data, size_t bytes
 fz_status fz_disk_write_parts(int fd, const char *path, struct iovec *parts, int n_parts,
                               int64_t offset);
 fz_status fz_disk_read(int fd, const char *path, void *data, size_t bytes, int64_t offset);
+/* Begins to bring a range to memory and does not wait. A hint. */
+void fz_disk_prefetch(int fd, int64_t offset, int64_t bytes);
 /* Begins to bring a range to the disk and does not wait: the sync at the end finds less to do. A
  * hint, nothing where the system has none. */
 void fz_disk_start_sync(int fd, int64_t offset, int64_t bytes);

@@ -14,12 +14,16 @@
 #include "core/memory.h"
 
 /* The format allows headers of this size at most. */
-enum { HEADER_BYTES = 100 * 1000 * 1000, CHUNK_BYTES = 1 << 20 };
+enum { HEADER_BYTES = 100 * 1000 * 1000 };
+/* Reading goes in chunks, and the disk is asked for what comes further behind: when the last chunk
+ * is there, the next tensor is on its way, whatever is done with this one in between. */
+enum { CHUNK_BYTES = 1 << 20, AHEAD_BYTES = 32 << 20, AHEAD_STEP_BYTES = 8 << 20 };
 
 typedef struct st_file {
     char path[FZ_PATH_BYTES];
     const char *name; /* in path, behind the folder */
     int fd;           /* -1: not open */
+    int64_t bytes;    /* of the file */
     fz_safetensors_header header;
 } st_file;
 
@@ -66,6 +70,7 @@ static fz_status read_header(st_file *file)
     FZ_TRY(fz_disk_read(file->fd, file->path, length, sizeof length, 0));
     for (int i = 7; i >= 0; i--)
         n = n > INT64_MAX >> 8 ? INT64_MAX : n << 8 | length[i];
+    file->bytes = size;
     const int64_t data = size - (int64_t)sizeof length - n;
     FZ_CHECK(n <= HEADER_BYTES && data >= 0, FZ_ERR_FORMAT,
              "%s is no safetensors file, or cut off: it states a header of %" PRId64
@@ -316,15 +321,44 @@ static fz_status check_range(const fz_safetensor *tensor, int64_t first, int64_t
     return FZ_OK;
 }
 
+typedef struct chunks { /* of a tensor's bytes */
+    const st_file *file;
+    int64_t at, end, ahead;
+} chunks;
+
+static chunks chunks_of(const fz_safetensors *st, const fz_safetensor *tensor, int64_t first,
+                        int64_t n)
+{
+    const int64_t width = (int64_t)fz_dtype_bytes(tensor->dtype);
+    const int64_t at = tensor->offset + first * width;
+    return (chunks){&st->files[tensor->file], at, at + n * width, at};
+}
+
+/* The next chunk, of at most `most` bytes. */
+static fz_status read_chunk(chunks *c, int64_t most, void *out, int64_t *bytes_p)
+{
+    const int64_t bytes = c->end - c->at < most ? c->end - c->at : most;
+
+    while (c->ahead < c->at + AHEAD_BYTES && c->ahead < c->file->bytes) {
+        fz_disk_prefetch(c->file->fd, c->ahead, AHEAD_STEP_BYTES);
+        c->ahead += AHEAD_STEP_BYTES;
+    }
+    FZ_TRY(fz_disk_read(c->file->fd, c->file->path, out, (size_t)bytes, c->at));
+    c->at += bytes;
+    *bytes_p = bytes;
+    return FZ_OK;
+}
+
 fz_status fz_safetensors_read(const fz_safetensors *st, const fz_safetensor *tensor, int64_t first,
                               int64_t n, void *out)
 {
-    const st_file *file = &st->files[tensor->file];
-    const size_t width = fz_dtype_bytes(tensor->dtype);
+    char *to = out;
 
     FZ_TRY(check_range(tensor, first, n));
-    return fz_disk_read(file->fd, file->path, out, (size_t)n * width,
-                        tensor->offset + first * (int64_t)width);
+    chunks c = chunks_of(st, tensor, first, n);
+    for (int64_t bytes = 0; c.at < c.end; to += bytes)
+        FZ_TRY(read_chunk(&c, AHEAD_STEP_BYTES, to, &bytes));
+    return FZ_OK;
 }
 
 static void widen(fz_dtype dtype, float *out, const void *x, int64_t n)
@@ -344,21 +378,21 @@ static void widen(fz_dtype dtype, float *out, const void *x, int64_t n)
 fz_status fz_safetensors_read_float(const fz_safetensors *st, const fz_safetensor *tensor,
                                     int64_t first, int64_t n, float *out)
 {
-    const int64_t width = (int64_t)fz_dtype_bytes(tensor->dtype), room = CHUNK_BYTES / width;
-    void *chunk = NULL;
+    const int64_t width = (int64_t)fz_dtype_bytes(tensor->dtype);
+    void *buffer = NULL;
 
     if (tensor->dtype == FZ_DTYPE_F32) return fz_safetensors_read(st, tensor, first, n, out);
     FZ_CHECK(tensor->dtype <= FZ_DTYPE_BF16, FZ_ERR_FORMAT,
              "%s: tensor %.200s holds %s, not floating-point numbers", st->files[tensor->file].path,
              tensor->name, FZ_DTYPE_NAMES[tensor->dtype]);
     FZ_TRY(check_range(tensor, first, n));
-    FZ_TRY(fz_alloc(&chunk, CHUNK_BYTES, "buffer for reading safetensors"));
+    FZ_TRY(fz_alloc(&buffer, CHUNK_BYTES, "buffer for reading safetensors"));
+    chunks c = chunks_of(st, tensor, first, n);
     fz_status status = FZ_OK;
-    for (int64_t done = 0, now; done < n && status == FZ_OK; done += now) {
-        now = n - done < room ? n - done : room;
-        status = fz_safetensors_read(st, tensor, first + done, now, chunk);
-        if (status == FZ_OK) widen(tensor->dtype, out + done, chunk, now);
+    for (int64_t bytes = 0; c.at < c.end && status == FZ_OK; out += bytes / width) {
+        status = read_chunk(&c, CHUNK_BYTES, buffer, &bytes);
+        if (status == FZ_OK) widen(tensor->dtype, out, buffer, bytes / width);
     }
-    fz_free(&chunk);
+    fz_free(&buffer);
     return status;
 }

@@ -110,7 +110,11 @@ static fz_status read_fragment(fz_ckpt_reader *reader, const fz_source *source,
 
     FZ_TRY(open_slot(reader, source, row->file, &blocks));
     for (int64_t at = row->offset; at < end; at = blocks->end) {
-        if (at < blocks->begin || at >= blocks->end) FZ_TRY(fz_blocks_read(blocks, row, at));
+        if (at < blocks->begin || at >= blocks->end) {
+            /* This block, and the next: of this tensor, or most likely of the one after it. */
+            fz_disk_prefetch(blocks->fd, at, 2 * (int64_t)FZ_BLOCK_BYTES);
+            FZ_TRY(fz_blocks_read(blocks, row, at));
+        }
         fz_blocks_copy(blocks, row, whole, out);
     }
     return FZ_OK;

@@ -162,6 +162,50 @@ static void what_was_written_comes_back_from_any_number_of_files(void **state)
     }
 }
 
+/* Longer than any buffer on the way. */
+static void long_tensors_come_back_whole(void **state)
+{
+    enum { N = 2500001, PART = 3 };
+    fz_safetensor list[3] = {{.name = "f32", .dtype = FZ_DTYPE_F32},
+                             {.name = "bf16", .dtype = FZ_DTYPE_BF16},
+                             {.name = "f64", .dtype = FZ_DTYPE_F64}};
+    char folder[FZ_PATH_BYTES];
+    fz_safetensors_writer *w = NULL;
+    fz_safetensors *st = NULL;
+    float *x = NULL, *back = NULL;
+    (void)state;
+
+    make_folder(folder);
+    assert_ok(FZ_NEW(&x, N));
+    assert_ok(FZ_NEW(&back, N));
+    for (int64_t i = 0; i < N; i++)
+        x[i] = rounded(FZ_DTYPE_BF16, (float)i);
+    for (int t = 0; t < 3; t++) {
+        list[t].ndim = 1;
+        list[t].shape[0] = list[t].elements = N;
+    }
+    assert_ok(fz_safetensors_writer_create(folder, 3, list, INT64_MAX, NULL, &w));
+    assert_ok(fz_safetensors_writer_start(w));
+    for (int t = 0; t < 3; t++)
+        assert_ok(fz_safetensors_write(w, t, 0, N, x));
+    assert_ok(fz_safetensors_writer_sync(w));
+    assert_ok(fz_safetensors_writer_commit(w));
+    fz_safetensors_writer_destroy(&w);
+    assert_ok(fz_safetensors_open(folder, &st));
+    for (int t = 0; t < 3; t++) {
+        const fz_safetensor *tensor = fz_safetensors_find(st, list[t].name);
+        memset(back, 0x55, N * sizeof *back);
+        assert_ok(fz_safetensors_read_float(st, tensor, PART, N - PART, back));
+        assert_memory_equal(back, x + PART, (N - PART) * sizeof *back);
+        assert_ok(fz_safetensors_read_float(st, tensor, 0, PART, back));
+        assert_memory_equal(back, x, PART * sizeof *back);
+    }
+    fz_safetensors_close(&st);
+    fz_free(&x);
+    fz_free(&back);
+    fz_disk_remove_tree(folder);
+}
+
 static void three_writers_of_one_plan_make_one_model(void **state)
 {
     fz_safetensor model[3][N_TENSORS];
@@ -274,6 +318,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_written_comes_back_from_any_number_of_files),
+        cmocka_unit_test(long_tensors_come_back_whole),
         cmocka_unit_test(three_writers_of_one_plan_make_one_model),
         cmocka_unit_test(a_writer_that_fails_anywhere_leaves_nothing),
         cmocka_unit_test(a_reader_that_fails_anywhere_leaves_nothing),
