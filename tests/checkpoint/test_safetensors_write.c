@@ -10,7 +10,7 @@
 #include "core/rng.h"
 
 static const fz_safetensor MODEL[] = {
-    {.name = "half", .dtype = FZ_DTYPE_F16, .ndim = 2, .shape = {3, 5}, .elements = 15},
+    {.name = "half", .dtype = FZ_DTYPE_F16, .ndim = 2, .shape = {3, 4}, .elements = 12},
     {.name = "brain", .dtype = FZ_DTYPE_BF16, .ndim = 1, .shape = {7}, .elements = 7},
     {.name = "scalar", .dtype = FZ_DTYPE_F32, .ndim = 0, .elements = 1},
     {.name = "empty", .dtype = FZ_DTYPE_F32, .ndim = 2, .shape = {0, 4}, .elements = 0},
@@ -206,6 +206,33 @@ static void long_tensors_come_back_whole(void **state)
     fz_disk_remove_tree(folder);
 }
 
+static void no_file_grows_beyond_its_limit(void **state)
+{
+    enum { N = 10, ELEMENTS = 25000, LIMIT = 250000 };
+    fz_safetensor list[N];
+    char names[N][8];
+    fz_safetensors_writer *w = NULL;
+    int64_t end = 0;
+    (void)state;
+
+    for (int i = 0; i < N; i++) {
+        snprintf(names[i], sizeof names[i], "%d", i);
+        list[i] = (fz_safetensor){.name = names[i],
+                                  .dtype = FZ_DTYPE_F32,
+                                  .ndim = 1,
+                                  .shape = {ELEMENTS},
+                                  .elements = ELEMENTS};
+    }
+    assert_ok(fz_safetensors_writer_create("x", N, list, LIMIT, NULL, &w));
+    assert_int_equal(fz_safetensors_writer_files(w), N / 2);
+    for (int i = 0; i < N; i++) {
+        assert_int_equal(list[i].file, i / 2);
+        if (list[i].offset + list[i].bytes > end) end = list[i].offset + list[i].bytes;
+    }
+    assert_in_range(end, 200000, LIMIT);
+    fz_safetensors_writer_destroy(&w);
+}
+
 static void three_writers_of_one_plan_make_one_model(void **state)
 {
     fz_safetensor model[3][N_TENSORS];
@@ -319,6 +346,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_written_comes_back_from_any_number_of_files),
         cmocka_unit_test(long_tensors_come_back_whole),
+        cmocka_unit_test(no_file_grows_beyond_its_limit),
         cmocka_unit_test(three_writers_of_one_plan_make_one_model),
         cmocka_unit_test(a_writer_that_fails_anywhere_leaves_nothing),
         cmocka_unit_test(a_reader_that_fails_anywhere_leaves_nothing),
