@@ -8,6 +8,6 @@ fz_test(parallel/test_generator LIBS fz_parallel RANKS 1 2 4 SLOW_RANKS 8)
 fz_test(parallel/test_layouts LIBS fz_parallel RANKS 8 TIMEOUT 400 LABELS slow)
 
 # The reference's numbers. With paths of parity cases as arguments the program takes those.
-fz_test(parallel/test_parity LIBS fz_launch RANKS 1 4 TIMEOUT 120)
+fz_test(parallel/test_parity LIBS fz_launch RANKS 1 SLOW_RANKS 4 TIMEOUT 120)
 target_sources(parallel_test_parity PRIVATE ${CMAKE_SOURCE_DIR}/tests/parallel/parity_watch.c
                ${CMAKE_SOURCE_DIR}/tests/support/parity.c)
