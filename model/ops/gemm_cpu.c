@@ -3,6 +3,7 @@
 
 #include <cblas.h>
 #include <limits.h>
+#include <string.h>
 
 #include "core/assert.h"
 #include "model/ops/cpu.h"
@@ -14,14 +15,33 @@ void fz_ops_cpu_watch(fz_product_watch *watch)
     watcher = watch;
 }
 
+/* Up to so many rows are products with vectors, one by one: for a product of matrices the BLAS
+ * first copies all of b into an order of its own, which takes 5 times as long as one vector needs.
+ * It is what a token of generation costs. */
+enum { NARROW = 4 };
+
+static void narrow_product(float *c, int64_t ldc, const float *a, int64_t lda, const float *b,
+                           int64_t ldb, int64_t m, int64_t n, int64_t k, float alpha, float beta)
+{
+    for (int64_t i = 0; i < m; i++) {
+        /* Not every BLAS forgets a not-a-number in c where beta is 0. */
+        if (beta == 0.0f) memset(c + i * ldc, 0, (size_t)n * sizeof *c);
+        cblas_sgemv(CblasRowMajor, CblasNoTrans, (int)n, (int)k, alpha, b, (int)ldb, a + i * lda, 1,
+                    beta, c + i * ldc, 1);
+    }
+}
+
 void fz_cpu_product(float *c, int64_t ldc, const float *a, int64_t lda, bool trans_a,
                     const float *b, int64_t ldb, bool trans_b, int64_t m, int64_t n, int64_t k,
                     float alpha, float beta)
 {
     if (watcher) watcher(false, m, n, k);
-    cblas_sgemm(CblasRowMajor, trans_a ? CblasTrans : CblasNoTrans,
-                trans_b ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)k, alpha, a, (int)lda, b,
-                (int)ldb, beta, c, (int)ldc);
+    if (m <= NARROW && !trans_a && trans_b)
+        narrow_product(c, ldc, a, lda, b, ldb, m, n, k, alpha, beta);
+    else
+        cblas_sgemm(CblasRowMajor, trans_a ? CblasTrans : CblasNoTrans,
+                    trans_b ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)k, alpha, a, (int)lda,
+                    b, (int)ldb, beta, c, (int)ldc);
     if (watcher) watcher(true, m, n, k);
 }
 

@@ -54,15 +54,15 @@ static void check_product(fz_gemm_args args, int64_t pad)
 static void products_of_all_shapes_agree_with_the_reference(void **state)
 {
     (void)state;
-    static const int64_t sizes[] = {0, 1, 5, 16, 96};
+    static const int64_t sizes[] = {0, 1, 3, 5, 16, 96};
     static const float factors[][2] = {{1.0f, 0.0f}, {0.25f, 1.0f}, {-1.0f, 0.5f}};
-    for (int i = 0; i < 5 * 5 * 5 * 4; i++)
+    for (int i = 0; i < 6 * 6 * 6 * 4; i++)
         for (int f = 0; f < 3; f++)
-            check_product((fz_gemm_args){.m = sizes[i % 5],
-                                         .n = sizes[i / 5 % 5],
-                                         .k = sizes[i / 25 % 5],
-                                         .trans_a = i / 125 % 2,
-                                         .trans_b = i / 250,
+            check_product((fz_gemm_args){.m = sizes[i % 6],
+                                         .n = sizes[i / 6 % 6],
+                                         .k = sizes[i / 36 % 6],
+                                         .trans_a = i / 216 % 2,
+                                         .trans_b = i / 432,
                                          .alpha = factors[f][0],
                                          .beta = factors[f][1]},
                           f == 1 ? 3 : 0);
