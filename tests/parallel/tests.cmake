@@ -4,7 +4,7 @@ fz_test(parallel/test_plan LIBS fz_parallel)
 fz_test(parallel/test_optimizer LIBS fz_parallel)
 fz_test(parallel/test_step LIBS fz_parallel)
 fz_test(parallel/test_trainer LIBS fz_parallel RANKS 1 2 SLOW_RANKS 3 4)
-fz_test(parallel/test_generator LIBS fz_parallel RANKS 1 2 4 SLOW_RANKS 8)
+fz_test(parallel/test_generator LIBS fz_parallel RANKS 1 2 SLOW_RANKS 4 8)
 fz_test(parallel/test_layouts LIBS fz_parallel RANKS 8 TIMEOUT 400 LABELS slow)
 
 # The reference's numbers. With paths of parity cases as arguments the program takes those.
