@@ -7,6 +7,7 @@
 #include "core/clock.h"
 #include "core/memory.h"
 #include "dist/mesh.h"
+#include "launch/bench.h"
 #include "launch/commands.h"
 #include "launch/environment.h"
 #include "launch/json.h"
@@ -23,6 +24,7 @@ static const fz_option options_table[] = {
     {"--image-size", "N", "pixels of a side; default 96", false},
     {"--steps", "N", "timed steps, after two that are not; default 5", false},
     {"--shapes", "N", "also the N product shapes that take the longest; default 0", false},
+    {"--generate", NULL, "speed of generation instead, with and without its cache", false},
     {"--json", NULL, "one object on standard output", false},
 };
 static const fz_command command = {
@@ -41,7 +43,14 @@ static const fz_command command = {
         "arithmetic; one (the rank alone) and all (N ranks) with ranks, step_s, step_cpu_s,\n"
         "planned_flops, sgemm_flops_per_s, sgemm_cpu_flops_per_s, share, cpu_share; flops (of the\n"
         "products that ran, a step); speedup and cpu_speedup (all over one, null alone); ops:\n"
-        "name, calls, s, product_s a step; products: below, calls, s, flops a step, by m*n*k.",
+        "name, calls, s, product_s a step; products: below, calls, s, flops a step, by m*n*k.\n"
+        "\n"
+        "--generate, on one rank: 128 tokens of micro-batch texts, greedy with the cache and by "
+        "the\n"
+        "whole text for every token, and by four beams with it; --steps rounds in turn, medians "
+        "of\n"
+        "tokens/s. JSON keys: family, width, parameters, texts, tokens, cache, whole, beams,\n"
+        "speedup (cache over whole).",
     .options = options_table,
     .n_options = sizeof options_table / sizeof *options_table,
 };
@@ -49,7 +58,7 @@ static const fz_command command = {
 typedef struct bench {
     long long width, micro_batch, n_micro, steps, image_size, n_shapes;
     const char *family;
-    bool json;
+    bool json, generates;
     fz_world world;
     fz_program *program;
     fz_train_config train;
@@ -70,7 +79,7 @@ typedef struct detail {
     double total_s; /* of the steps */
 } detail;
 
-enum { SGEMM_SIDE = 1024 };
+enum { SGEMM_SIDE = 1024, GENERATED = 128 };
 static const double SGEMM_FLOPS = 2.0 * SGEMM_SIDE * SGEMM_SIDE * SGEMM_SIDE;
 
 /* ---- measuring ---- */
@@ -126,7 +135,7 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static double median(double *x, int64_t n)
+double fz_bench_median(double *x, int64_t n)
 {
     qsort(x, (size_t)n, sizeof *x, by_value);
     return x[n / 2];
@@ -192,10 +201,10 @@ static fz_status time_layout(const bench *b, const fz_world *world, const fz_ops
     }
     if (status == FZ_OK) {
         t->ranks = world->size;
-        t->step_s = median(s.step, b->steps);
-        t->step_cpu_s = median(s.step_cpu, b->steps);
-        t->sgemm_s = median(s.sgemm, b->steps);
-        t->sgemm_cpu_s = median(s.sgemm_cpu, b->steps);
+        t->step_s = fz_bench_median(s.step, b->steps);
+        t->step_cpu_s = fz_bench_median(s.step_cpu, b->steps);
+        t->sgemm_s = fz_bench_median(s.sgemm, b->steps);
+        t->sgemm_cpu_s = fz_bench_median(s.sgemm_cpu, b->steps);
     }
     samples_reset(&s);
     fz_trainer_destroy(&trainer);
@@ -420,8 +429,9 @@ static fz_status configure(bench *b)
     c.sliding_window = 4096;
     c.enc_vocab = 4099;
     c.dec_vocab = 8191;
-    c.max_prompt = c.max_output = 64;
-    c.enc_positions = c.dec_positions = fz_image_tokens(&c) + 70;
+    c.max_prompt = 64;
+    c.max_output = b->generates ? GENERATED : 64;
+    c.enc_positions = c.dec_positions = fz_image_tokens(&c) + 6 + c.max_output;
     b->train = (fz_train_config){.seed = 1,
                                  .steps = 1000,
                                  .global_batch = b->micro_batch * b->n_micro,
@@ -435,6 +445,20 @@ static fz_status configure(bench *b)
                                  .eps = 1e-8,
                                  .warmup = 10};
     return fz_program_create(&c, fz_model_auto_shards(&c), &b->program);
+}
+
+static fz_status bench_generation(bench *b)
+{
+    FZ_TRY(configure(b));
+    const fz_bench_generation generation = {.world = &b->world,
+                                            .program = b->program,
+                                            .train = &b->train,
+                                            .family = b->family,
+                                            .width = b->width,
+                                            .n_tokens = GENERATED,
+                                            .rounds = b->steps,
+                                            .json = b->json};
+    return fz_bench_generate(&generation);
 }
 
 static fz_status bench_all(bench *b)
@@ -471,6 +495,8 @@ static fz_status read_options(const fz_options *options, bench *b)
     FZ_TRY(fz_options_int(options, "--shapes", 0, &b->n_shapes));
     if (family) b->family = family;
     b->json = fz_options_get(options, "--json") != NULL;
+    b->generates = fz_options_get(options, "--generate") != NULL;
+    if (b->generates) b->n_micro = 1;
     FZ_CHECK(b->width % 256 == 0, FZ_ERR_USAGE,
              "--width: %lld is not a multiple of 256 (vision heads of 32 at an eighth of it)",
              b->width);
@@ -500,7 +526,7 @@ fz_status fz_cmd_bench(int argc, char **argv)
     FZ_TRY(fz_environment_read(&environment));
     fz_environment_prepare_mpi();
     FZ_TRY(fz_world_start(environment.n_ranks, environment.n_ranks_from, &b.world));
-    const fz_status status = bench_all(&b);
+    const fz_status status = b.generates ? bench_generation(&b) : bench_all(&b);
     fz_program_destroy(&b.program);
     fz_world_stop(&b.world);
     return status;

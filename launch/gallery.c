@@ -53,16 +53,31 @@ static const char *mime_type(const unsigned char *bytes, size_t n)
     return "image/jpeg";
 }
 
-static fz_status put_image(FILE *out, fz_shard_reader *shards, const fz_index_image *image)
+/* The file's bytes, from its shard or by its name. */
+static fz_status read_image(const fz_index *index, fz_shard_reader *shards, const fz_caption *c,
+                            char **bytes_p, size_t *n_p)
 {
-    unsigned char *bytes = NULL;
-    const size_t n = (size_t)image->image_bytes;
-    FZ_TRY(fz_alloc((void **)&bytes, n, "an image file"));
-    const fz_status status =
-        fz_shard_read(shards, image->shard, image->image_offset, image->image_bytes, bytes);
+    if (c->file) {
+        FZ_TRY(fz_file_read(c->file, bytes_p, n_p));
+        FZ_CHECK(*bytes_p, FZ_ERR_IO, "open %s: no such file", c->file);
+        return FZ_OK;
+    }
+    const fz_index_image *image = &index->images[c->image];
+    *n_p = (size_t)image->image_bytes;
+    FZ_TRY(fz_alloc((void **)bytes_p, *n_p, "an image file"));
+    return fz_shard_read(shards, image->shard, image->image_offset, image->image_bytes, *bytes_p);
+}
+
+static fz_status put_image(FILE *out, const fz_index *index, fz_shard_reader *shards,
+                           const fz_caption *c)
+{
+    char *bytes = NULL;
+    size_t n = 0;
+    const fz_status status = read_image(index, shards, c, &bytes, &n);
     if (status == FZ_OK) {
-        fprintf(out, "<img alt=\"\" src=\"data:%s;base64,", mime_type(bytes, n));
-        put_base64(out, bytes, n);
+        const unsigned char *image = (const unsigned char *)bytes;
+        fprintf(out, "<img alt=\"\" src=\"data:%s;base64,", mime_type(image, n));
+        put_base64(out, image, n);
         fputs("\">", out);
     }
     fz_free(&bytes);
@@ -71,14 +86,14 @@ static fz_status put_image(FILE *out, fz_shard_reader *shards, const fz_index_im
 
 static void put_caption(FILE *out, const fz_caption *c)
 {
-    const char *mark = c->annotation < 0 ? "" : c->is_right ? "right" : "wrong";
-    fprintf(out, "<tr><td class=\"%s\">", c->is_seen ? "seen" : "unseen");
-    put_escaped(out, c->class_name);
-    fprintf(out, "%s</td><td class=\"%s\">", c->annotation < 0 || c->is_seen ? "" : " (unseen)",
-            mark);
+    const char *mark = !c->has_reference ? "" : c->is_right ? "right" : "wrong";
+    const bool is_unseen = c->has_reference && !c->is_seen;
+    fprintf(out, "<tr><td class=\"%s\">", is_unseen ? "unseen" : "seen");
+    put_escaped(out, c->class_name ? c->class_name : c->prompt ? c->prompt : "");
+    fprintf(out, "%s</td><td class=\"%s\">", is_unseen ? " (unseen)" : "", mark);
     put_escaped(out, c->text);
     fprintf(out, "</td><td class=\"%s\">%s</td></tr>\n", mark, mark);
-    if (c->annotation < 0 || c->is_right) return;
+    if (!c->has_reference || c->is_right) return;
     fputs("<tr><td></td><td class=\"ref\">", out);
     put_escaped(out, c->reference);
     fputs("</td><td class=\"ref\">reference</td></tr>\n", out);
@@ -89,7 +104,7 @@ static fz_status put_page(FILE *out, const fz_index *index, const fz_caption *ca
 {
     fz_shard_reader shards;
     fz_status status = FZ_OK;
-    fz_shard_reader_init(&shards, index->shards);
+    if (index) fz_shard_reader_init(&shards, index->shards);
     fprintf(out,
             "<!doctype html><meta charset=\"utf-8\"><title>florenz</title><style>%s</style>\n<h1>",
             style);
@@ -98,39 +113,57 @@ static fz_status put_page(FILE *out, const fz_index *index, const fz_caption *ca
     for (int64_t i = 0; status == FZ_OK && i < n;) {
         const int64_t image = captions[i].image;
         fputs("<section>", out);
-        status = put_image(out, &shards, &index->images[image]);
+        status = put_image(out, index, &shards, &captions[i]);
         fputs("<table>\n", out);
         for (; i < n && captions[i].image == image; i++)
             put_caption(out, &captions[i]);
         fputs("</table></section>\n", out);
     }
-    fz_shard_reader_reset(&shards);
+    if (index) fz_shard_reader_reset(&shards);
     return status;
 }
 
 json_t *fz_caption_json(const fz_index *index, const fz_caption *c)
 {
-    const fz_index_image *image = &index->images[c->image];
-    json_t *object =
-        json_pack("{s:o,s:o,s:o,s:b,s:o}", "shard", fz_json_text(index->shards[image->shard]),
-                  "key", fz_json_text(index->keys + image->key_offset), "class",
-                  fz_json_text(c->class_name), "seen", c->is_seen, "text", fz_json_text(c->text));
-    if (c->annotation < 0) return object;
+    json_t *object = json_object(), *ids = json_array();
+    if (c->file) {
+        json_object_set_new(object, "image", fz_json_text(c->file));
+    } else {
+        const fz_index_image *image = &index->images[c->image];
+        json_object_set_new(object, "image", fz_json_text(index->keys + image->key_offset));
+        json_object_set_new(object, "shard", fz_json_text(index->shards[image->shard]));
+    }
+    for (int64_t i = 0; i < c->n_ids; i++)
+        json_array_append_new(ids, json_integer(c->ids[i]));
+    json_object_set_new(object, "class", c->class_name ? fz_json_text(c->class_name) : json_null());
+    json_object_set_new(object, "prompt", c->prompt ? fz_json_text(c->prompt) : json_null());
+    json_object_set_new(object, "text", fz_json_text(c->text));
+    json_object_set_new(object, "ids", ids);
+    json_object_set_new(object, "log_prob", fz_json_real(c->log_prob));
+    json_object_set_new(object, "score", fz_json_real(c->score));
+    if (!c->has_reference) return object;
+    json_object_set_new(object, "seen", json_boolean(c->is_seen));
     json_object_set_new(object, "reference", fz_json_text(c->reference));
     json_object_set_new(object, "right", json_boolean(c->is_right));
     return object;
 }
 
-static fz_status put_lines(FILE *out, const fz_index *index, const fz_caption *captions, int64_t n)
+fz_status fz_caption_line(FILE *out, const char *what, const fz_index *index, const fz_caption *c)
 {
-    for (int64_t i = 0; i < n; i++) {
-        json_t *object = fz_caption_json(index, &captions[i]);
-        const bool failed = !object || json_dumpf(object, out, JSON_COMPACT) != 0;
-        json_decref(object);
-        FZ_CHECK(!failed, FZ_ERR_MEMORY, "write a line of JSON");
-        fputc('\n', out);
-    }
+    json_t *object = fz_caption_json(index, c);
+    const bool failed =
+        !object || json_dumpf(object, out, JSON_COMPACT | JSON_REAL_PRECISION(10)) != 0;
+    json_decref(object);
+    FZ_CHECK(!failed && fputc('\n', out) != EOF, FZ_ERR_IO, "write %s: %s", what, strerror(errno));
     return FZ_OK;
+}
+
+void fz_caption_reset(fz_caption *c)
+{
+    fz_free(&c->prompt);
+    fz_free(&c->text);
+    fz_free(&c->reference);
+    fz_free(&c->ids);
 }
 
 /* Both files are made in memory and put in place whole. */
@@ -141,8 +174,9 @@ static fz_status write_one(const char *path, bool is_page, const fz_index *index
     size_t bytes = 0;
     FILE *out = open_memstream(&text, &bytes);
     FZ_CHECK(out, FZ_ERR_MEMORY, "write %s: %s", path, strerror(errno));
-    fz_status status =
-        is_page ? put_page(out, index, captions, n, title) : put_lines(out, index, captions, n);
+    fz_status status = is_page ? put_page(out, index, captions, n, title) : FZ_OK;
+    for (int64_t i = 0; !is_page && status == FZ_OK && i < n; i++)
+        status = fz_caption_line(out, path, index, &captions[i]);
     if (fclose(out) != 0 && status == FZ_OK)
         status = FZ_FAIL(FZ_ERR_MEMORY, "write %s: %s", path, strerror(errno));
     if (status == FZ_OK) status = fz_file_replace(path, text, bytes);

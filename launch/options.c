@@ -101,6 +101,19 @@ fz_status fz_options_int(const fz_options *options, const char *name, long long 
     return FZ_OK;
 }
 
+fz_status fz_options_real(const fz_options *options, const char *name, double least, double most,
+                          double *out)
+{
+    const char *text = fz_options_get(options, name);
+    if (!text) return FZ_OK;
+    char *end;
+    const double value = strtod(text, &end);
+    FZ_CHECK(end != text && *end == '\0' && value >= least && value <= most, FZ_ERR_USAGE,
+             "%s: %s is not a number from %g to %g", name, text, least, most);
+    *out = value;
+    return FZ_OK;
+}
+
 void fz_command_help(const fz_command *command, FILE *out)
 {
     fprintf(out, "usage: %s\n\n%s\n", command->usage, command->about);

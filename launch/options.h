@@ -44,6 +44,9 @@ const char *fz_options_get(const fz_options *options, const char *name);
 /* A whole number >= least; *out keeps its value where the option is absent. */
 fz_status fz_options_int(const fz_options *options, const char *name, long long least,
                          long long *out);
+/* Likewise a number between least and most. */
+fz_status fz_options_real(const fz_options *options, const char *name, double least, double most,
+                          double *out);
 void fz_command_help(const fz_command *command, FILE *out);
 
 #endif

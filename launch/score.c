@@ -275,7 +275,7 @@ static fz_status run(score *s, const fz_options *options)
     fz_session *session = &s->session;
     FZ_TRY(fz_options_int(options, "--top", 0, &s->n_top));
     FZ_TRY(fz_session_start(session, options));
-    FZ_TRY(fz_session_build(session, FZ_FOR_GENERATE));
+    FZ_TRY(fz_session_build(session, FZ_FOR_ONE_LANE));
     FZ_TRY(fz_config_blame(&session->config, fz_session_load_newest(session, &s->info)));
     FZ_TRY(fz_session_tokenizers(session));
     FZ_CHECK(s->n_top <= session->model.dec_vocab, FZ_ERR_USAGE,

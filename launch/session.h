@@ -34,7 +34,7 @@ typedef struct fz_session {
 typedef enum fz_purpose {
     FZ_FOR_TRAINING, /* the config's layout                                                   */
     FZ_FOR_EVAL,     /* the config's where it fits the ranks, else the best legal one         */
-    FZ_FOR_GENERATE, /* likewise with dp 1                                                    */
+    FZ_FOR_ONE_LANE, /* likewise with dp 1                                                    */
 } fz_purpose;
 
 /* Ranks and config: arg[0] of the options is CONFIG, --set as often as wanted. */

@@ -14,15 +14,25 @@ static fz_index_image images[] = {{.image_offset = 0, .image_bytes = 5},
 static char keys[] = "first\0second";
 static const fz_index index_of_two = {
     .n_shards = 1, .shards = shards, .n_images = 2, .images = images, .keys = keys};
+static char bold[] = "a <b>", no[] = "\xd0\xbd\xd0\xb5\xd1\x82", yes[] = "\xd0\xb4\xd0\xb0",
+            question[] = "What is it?", it[] = "it";
+static int32_t two_ids[] = {17, 1};
 static const fz_caption captions[] = {
     {.image = 0,
      .class_name = "caption/en",
+     .has_reference = true,
      .is_seen = true,
      .is_right = true,
-     .text = "a <b>",
-     .reference = "a <b>"},
-    {.image = 0, .class_name = "caption/ru", .text = "нет", .reference = "да"},
-    {.image = 1, .annotation = -1, .class_name = "What is it?", .text = "it"},
+     .text = bold,
+     .reference = bold},
+    {.image = 0, .class_name = "caption/ru", .has_reference = true, .text = no, .reference = yes},
+    {.image = 1,
+     .prompt = question,
+     .text = it,
+     .ids = two_ids,
+     .n_ids = 2,
+     .log_prob = -1.5,
+     .score = -0.75},
 };
 
 static char *page, *lines;
@@ -82,10 +92,34 @@ static void lines_are_json_with_the_mark(void **state)
     assert_true(json_is_false(json_object_get(objects[1], "right")));
     assert_true(json_is_false(json_object_get(objects[1], "seen")));
     assert_string_equal(json_string_value(json_object_get(objects[1], "reference")), "да");
-    assert_string_equal(json_string_value(json_object_get(objects[2], "key")), "second");
+    assert_string_equal(json_string_value(json_object_get(objects[2], "image")), "second");
     assert_null(json_object_get(objects[2], "right"));
+    assert_true(json_is_null(json_object_get(objects[2], "class")));
+    assert_string_equal(json_string_value(json_object_get(objects[2], "prompt")), question);
+    assert_int_equal(json_array_size(json_object_get(objects[2], "ids")), 2);
+    assert_int_equal(json_integer_value(json_array_get(json_object_get(objects[2], "ids"), 0)), 17);
+    assert_true(json_real_value(json_object_get(objects[2], "score")) < -0.74);
     for (int i = 0; i < 3; i++)
         json_decref(objects[i]);
+}
+
+/* Without an index: the file is the picture, its name says which. */
+static void a_file_of_its_own_is_shown_and_named(void **state)
+{
+    const fz_caption own = {.file = shard, .class_name = "caption/de", .text = it};
+    char *text;
+    size_t n;
+    (void)state;
+    assert_ok(fz_gallery_write("test_gallery_own.html", NULL, &own, 1, "own"));
+    assert_ok(fz_file_read("test_gallery_own.html", &text, &n));
+    assert_non_null(strstr(text, "base64,aGVsbG9hYmMK\""));
+    assert_null(strstr(text, "unseen)"));
+    fz_free(&text);
+    assert_ok(fz_file_read("test_gallery_own.jsonl", &text, &n));
+    assert_non_null(strstr(text, "{\"image\":\"test_gallery.tar\",\"class\":\"caption/de\""));
+    fz_free(&text);
+    unlink("test_gallery_own.html");
+    unlink("test_gallery_own.jsonl");
 }
 
 int main(void)
@@ -94,6 +128,7 @@ int main(void)
         cmocka_unit_test(pictures_are_inside_the_page),
         cmocka_unit_test(texts_are_escaped_and_wrong_ones_show_the_reference),
         cmocka_unit_test(lines_are_json_with_the_mark),
+        cmocka_unit_test(a_file_of_its_own_is_shown_and_named),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }
