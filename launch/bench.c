@@ -496,6 +496,11 @@ static fz_status read_options(const fz_options *options, bench *b)
     if (family) b->family = family;
     b->json = fz_options_get(options, "--json") != NULL;
     b->generates = fz_options_get(options, "--generate") != NULL;
+    FZ_CHECK(!b->generates || !(fz_options_get(options, "--micro-batches") ||
+                                fz_options_get(options, "--shapes")),
+             FZ_ERR_USAGE,
+             "--generate: one micro-batch and no products; leave out --micro-batches "
+             "and --shapes");
     if (b->generates) b->n_micro = 1;
     FZ_CHECK(b->width % 256 == 0, FZ_ERR_USAGE,
              "--width: %lld is not a multiple of 256 (vision heads of 32 at an eighth of it)",

@@ -49,6 +49,24 @@ static void an_absent_number_keeps_its_default(void **state)
     assert_null(fz_options_get(&o, "--json"));
 }
 
+static void a_real_number_is_read_within_its_range(void **state)
+{
+    double x = 0.5;
+    (void)state;
+    assert_ok(PARSE("a"));
+    assert_ok(fz_options_real(&o, "--ranks", -1, 2, &x));
+    assert_true(x > 0.49 && x < 0.51);
+    assert_ok(PARSE("a", "--ranks=-0.25"));
+    assert_ok(fz_options_real(&o, "--ranks", -1, 2, &x));
+    assert_true(x > -0.26 && x < -0.24);
+    const char *const bad[] = {"2.5", "-1.5", "nan", "1x", ""};
+    for (int i = 0; i < 5; i++) {
+        assert_ok(PARSE("a", "--ranks", bad[i]));
+        assert_fails(fz_options_real(&o, "--ranks", -1, 2, &x), FZ_ERR_USAGE,
+                     "is not a number from -1 to 2");
+    }
+}
+
 static void mistakes_are_named(void **state)
 {
     long long n = 5;
@@ -85,6 +103,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(options_and_arguments_mix),
         cmocka_unit_test(an_absent_number_keeps_its_default),
+        cmocka_unit_test(a_real_number_is_read_within_its_range),
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(help_wins_over_every_mistake),
     };
