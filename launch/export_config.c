@@ -1,5 +1,6 @@
 #include "launch/export_config.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include <jansson.h>
@@ -41,10 +42,16 @@ static json_t *cap(double value)
     return value > 0 ? json_real(value) : json_null();
 }
 
+/* Public configs have whole numbers here, and loaders that insist on them. */
+static json_t *number(double value)
+{
+    return value == floor(value) ? json_integer((json_int_t)value) : json_real(value);
+}
+
 static json_t *gemma_config(const fz_model_config *c)
 {
     return json_pack("{s:s, s:s, s:[s], s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:f, s:f, s:f, s:o,"
-                     " s:o, s:f, s:I, s:s, s:s, s:b, s:f, s:I, s:I, s:b, s:i, s:i, s:i, s:b}",
+                     " s:o, s:o, s:I, s:s, s:s, s:b, s:f, s:I, s:I, s:b, s:i, s:i, s:i, s:b}",
                      "model_type", "gemma2", "_attn_implementation", "eager", "architectures",
                      "Gemma2ForCausalLM", "vocab_size", (json_int_t)c->dec_vocab, "hidden_size",
                      (json_int_t)c->dec_width, "intermediate_size", (json_int_t)c->dec_ffn,
@@ -54,8 +61,8 @@ static json_t *gemma_config(const fz_model_config *c)
                      GEMMA_POSITIONS, "initializer_range", c->init_std, "rms_norm_eps", 1e-6,
                      "rope_theta", c->rope_theta, "attn_logit_softcapping", cap(c->attn_softcap),
                      "final_logit_softcapping", cap(c->final_softcap), "query_pre_attn_scalar",
-                     c->query_scalar, "sliding_window", (json_int_t)c->sliding_window, "hidden_act",
-                     "gelu_pytorch_tanh", "hidden_activation", "gelu_pytorch_tanh",
+                     number(c->query_scalar), "sliding_window", (json_int_t)c->sliding_window,
+                     "hidden_act", "gelu_pytorch_tanh", "hidden_activation", "gelu_pytorch_tanh",
                      "attention_bias", 0, "attention_dropout", 0.0, "encoder_hidden_size",
                      (json_int_t)c->enc_width, "encoder_attn_every_x_layers",
                      (json_int_t)c->cross_every, "tie_word_embeddings", 1, "pad_token_id", DEC_PAD,

@@ -18,3 +18,7 @@ fz_reference_test(safetensors check_safetensors.py --program $<TARGET_FILE:check
 fz_reference_test(tokenizers make_tokenizers.py --check)
 fz_reference_test(search make_search.py --check)
 fz_reference_test(generate make_generate.py --check)
+fz_reference_test(images make_images.py ${CMAKE_CURRENT_SOURCE_DIR}/data/golden/images --check)
+if(TARGET florenz)
+  fz_reference_test(published check_published.py --program $<TARGET_FILE:florenz>)
+endif()
