@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <sys/syscall.h>
 
+#include "checkpoint/stream.h"
+
 enum { MAX_EVENTS = 256 };
 static char events[MAX_EVENTS][FZ_PATH_BYTES + 8];
 static int n_events;
@@ -38,6 +40,14 @@ static int find_event(int from, const char *verb, const char *end)
     return -1;
 }
 
+/* The directory that gets its name was synced itself, just before. */
+static void check_own_sync(int named)
+{
+    assert_int_equal(strncmp(events[named - 1], "sync ", 5), 0);
+    const char *last = strrchr(events[named - 1], '/');
+    assert_true(last && last[1] == '.' && strstr(last, ".tmp-"));
+}
+
 static void check_directory(const char *dir, const char *name, int from)
 {
     static const char *const files[] = {"/s00/rank-00000.h5", "/index.h5", "/MANIFEST", "/s00"};
@@ -52,7 +62,7 @@ static void check_directory(const char *dir, const char *name, int from)
         last = synced;
     }
     /* The temporary directory itself just before, its parent just after. */
-    assert_non_null(strstr(events[named - 1], ".tmp-"));
+    check_own_sync(named);
     assert_int_equal(find_event(named + 1, "sync", dir), named + 1);
 }
 
@@ -80,10 +90,64 @@ static void everything_is_synced_before_it_gets_its_name(void **state)
     remove_scratch(dir);
 }
 
+/* The first event with this verb whose path contains the one and ends in the other; -1. */
+static int find_inside(const char *verb, const char *part, const char *end)
+{
+    for (int i = 0; (i = find_event(i, verb, end)) >= 0; i++)
+        if (strstr(events[i], part)) return i;
+    return -1;
+}
+
+static fz_status give(void *context, int tensor, float *out)
+{
+    const fz_box box = fz_box_of_tensor(&TOY_TENSORS[tensor]);
+
+    (void)context;
+    memset(out, 0, (size_t)fz_box_elements(&box) * sizeof *out);
+    return FZ_OK;
+}
+
+/* Base and step are both whole before the base has its name, and then the step. */
+static void a_stream_is_synced_before_it_gets_its_name(void **state)
+{
+    static const char *const files[] = {"/s00/rank-00000.h5", "/index.h5", "/MANIFEST", "/s00"};
+    static const char *const tmp[] = {"/.base-new.tmp-", "/.step-000000008.tmp-"};
+    const fz_ckpt_info info = toy_info(8);
+    char dir[FZ_PATH_BYTES];
+    fz_ckpt_info found_info;
+    bool found = false;
+    int named[2];
+
+    (void)state;
+    make_scratch(dir);
+    n_events = 0;
+    assert_int_equal(
+        fz_ckpt_save_tensors(world.group, dir, N_TOY_TENSORS, TOY_TENSORS, give, NULL, &info, NULL),
+        FZ_OK);
+    assert_true(n_events < MAX_EVENTS);
+    assert_int_equal(fz_ckpt_find(world.group, dir, &found, &found_info), FZ_OK);
+    assert_true(found);
+    named[0] = find_event(0, "name", found_info.base);
+    named[1] = find_event(0, "name", "step-000000008");
+    fz_ckpt_info_reset(&found_info);
+    assert_true(named[0] >= 0 && named[0] < named[1]);
+    for (int i = 0; i < 2; i++) {
+        for (int f = 0; f < 4; f++) {
+            const int synced = find_inside("sync", tmp[i], files[f]);
+            assert_true(synced >= 0 && synced < named[i]);
+        }
+        assert_true(find_inside("sync", tmp[i], files[0]) < named[0]);
+        check_own_sync(named[i]);
+        assert_int_equal(find_event(named[i] + 1, "sync", dir), named[i] + 1);
+    }
+    remove_scratch(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(everything_is_synced_before_it_gets_its_name),
+        cmocka_unit_test(a_stream_is_synced_before_it_gets_its_name),
     };
 
     if (fz_ckpt_start() != FZ_OK) return 1;
