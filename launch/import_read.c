@@ -6,7 +6,7 @@
 #include "core/log.h"
 #include "core/memory.h"
 
-enum { CHUNK = 1 << 16 }; /* elements of a tensor compared or turned at once */
+enum { CHUNK = 1 << 16 }; /* elements compared at once */
 
 /* The whole of a parameter as a new run would start with it. */
 static void initialise(const fz_import_reader *reader, const fz_param *param, float *out)
@@ -52,15 +52,13 @@ static fz_status read_transposed(const fz_safetensors *folder, const fz_safetens
                                  float *out)
 {
     const int64_t cols = tensor->shape[0], rows = tensor->shape[1];
-    float *row = NULL;
-    fz_status status = FZ_OK;
-    FZ_TRY(FZ_NEW(&row, rows));
-    for (int64_t c = 0; c < cols && status == FZ_OK; c++) {
-        status = fz_safetensors_read_float(folder, tensor, c * rows, rows, row);
-        for (int64_t r = 0; r < rows; r++)
-            out[r * cols + c] = row[r];
-    }
-    fz_free(&row);
+    float *stored = NULL;
+    FZ_TRY(FZ_NEW(&stored, tensor->elements));
+    const fz_status status = fz_safetensors_read_float(folder, tensor, 0, tensor->elements, stored);
+    for (int64_t r = 0; r < rows && status == FZ_OK; r++)
+        for (int64_t c = 0; c < cols; c++)
+            out[r * cols + c] = stored[c * rows + r];
+    fz_free(&stored);
     return status;
 }
 
