@@ -2,9 +2,10 @@
  * tests of florenz ckpt import and export stand on.
  *
  *   make LAYOUT VARIANT FOLDER [--dtype T] [--rows N] [--max-file-bytes N] [--head] [--nan NAME]
- *        [--inf NAME] [--drop NAME] [--add NAME] [--rename FROM TO] [--untie] [--set KEY=VALUE]
- *   equal A B [TYPE]              the same names and bits; or B is A rounded to TYPE
+ *        [--inf NAME] [--large NAME] [--drop NAME] [--add NAME] [--rename FROM TO] [--untie] [--set
+ * KEY=VALUE] equal A B [TYPE]              the same names and bits; or B is A rounded to TYPE
  *   assembled FOLDER FLORENCE GEMMA
+ *   loads TOKENIZER               whether this build reads it
  *   rebuilt FOLDER FLORENCE ENC_TOKENIZER DEC_TOKENIZER
  *
  * A value depends on the parameter's name and the element alone: two layouts of a model agree.
@@ -44,7 +45,7 @@ typedef struct maker {
     fz_program *program;
     fz_dtype dtype;
     int64_t rows, max_file_bytes;
-    const char *nan, *inf, *drop, *add, *rename[2];
+    const char *nan, *inf, *large, *drop, *add, *rename[2];
     bool has_head, is_untied;
     int n;
     fz_safetensor tensors[MOST];
@@ -131,7 +132,12 @@ static void values(const maker *m, int i, int64_t first, int64_t n, float *x)
     for (int64_t k = 0; k < n; k++)
         x[k] *= 0.02f;
     if (first == 0 && m->nan && strcmp(m->names[i], m->nan) == 0) x[n / 2] = x[0] = NAN;
-    if (first == 0 && m->inf && strcmp(m->names[i], m->inf) == 0) x[n - 1] = 1e30f * 1e30f;
+    if (first == 0 && m->inf && strcmp(m->names[i], m->inf) == 0) x[n - 1] = INFINITY;
+    if (first == 0 && m->large && strcmp(m->names[i], m->large) == 0) {
+        x[0] = 65519.0f; /* the largest that is still rounded to a finite F16 */
+        x[1] = -65520.0f;
+        x[2] = 3e38f;
+    }
 }
 
 static void write_folder(maker *m, const char *folder)
@@ -195,6 +201,8 @@ static int make(int argc, char **argv)
             m.nan = value;
         else if (strcmp(option, "--inf") == 0)
             m.inf = value;
+        else if (strcmp(option, "--large") == 0)
+            m.large = value;
         else if (strcmp(option, "--drop") == 0)
             m.drop = value;
         else if (strcmp(option, "--add") == 0)
@@ -465,6 +473,12 @@ int main(int argc, char **argv)
     if ((argc == 4 || argc == 5) && strcmp(argv[1], "equal") == 0)
         return equal(argv[2], argv[3], argc == 5 ? argv[4] : NULL);
     if (argc == 5 && strcmp(argv[1], "assembled") == 0) return assembled(argv[2], argv[3], argv[4]);
+    if (argc == 3 && strcmp(argv[1], "loads") == 0) {
+        fz_tokenizer *tokenizer = NULL;
+        const fz_status status = fz_tokenizer_load(argv[2], &tokenizer);
+        fz_tokenizer_destroy(&tokenizer);
+        return status == FZ_OK ? 0 : 1;
+    }
     if (argc == 6 && strcmp(argv[1], "rebuilt") == 0) return rebuilt(argv);
     fprintf(stderr, "usage: the head of exchange_tool.c\n");
     return 1;
