@@ -38,14 +38,15 @@ typedef struct fz_safetensor {
     int64_t shape[FZ_SAFETENSOR_AXES];
     int64_t elements;
     int file;              /* of the folder; set by open and by the writer */
-    int64_t offset, bytes; /* in that file; likewise */
+    int64_t offset, bytes; /* in that file; likewise. Of fz_safetensors_parse: behind the header */
 } fz_safetensor;
 
 /* ---- reading ---- */
 
 typedef struct fz_safetensors fz_safetensors;
 
-/* path: a .safetensors file or a folder. FZ_ERR_USAGE: nothing of the kind there. */
+/* path: a .safetensors file or a folder, whose model.safetensors is taken before its index.
+ * FZ_ERR_USAGE: nothing of the kind there. */
 fz_status fz_safetensors_open(const char *path, fz_safetensors **st_p);
 void fz_safetensors_close(fz_safetensors **st);
 int fz_safetensors_count(const fz_safetensors *st);
@@ -86,17 +87,18 @@ void fz_narrow_bf16(uint16_t *out, const float *x, int64_t n);
 typedef struct fz_safetensors_writer fz_safetensors_writer;
 
 /* Plans the files of folder `dir`: tensors in the order given, a new file where the next would not
- * fit max_file_bytes: model.safetensors, or model-00001-of-000NN.safetensors with an index. Sets
- * file, offset and bytes of every tensor; the list stays the caller's and must outlive the writer.
- * metadata: {key, value} pairs ended by NULL; may be NULL. Touches no disk: every rank can make the
- * same writer. */
+ * fit max_file_bytes: model.safetensors, or model-00001-of-000NN.safetensors with an index. Inside
+ * a file wide dtypes come first, so that all are aligned. Floating-point dtypes alone (FZ_ERR_ARG).
+ * Sets file, offset and bytes of every tensor; the list stays the caller's and must outlive the
+ * writer. metadata: {key, value} pairs ended by NULL; may be NULL. Touches no disk: every rank can
+ * make the same writer. */
 fz_status fz_safetensors_writer_create(const char *dir, int n_tensors, fz_safetensor *tensors,
                                        int64_t max_file_bytes, const char *const (*metadata)[2],
                                        fz_safetensors_writer **writer_p);
 void fz_safetensors_writer_destroy(fz_safetensors_writer **writer);
 int fz_safetensors_writer_files(const fz_safetensors_writer *writer);
 /* One process: makes the files (full length, headers in place) and the index, under names that end
- * in .tmp. */
+ * in .tmp. FZ_ERR_USAGE: files of these names are there already. */
 fz_status fz_safetensors_writer_start(fz_safetensors_writer *writer);
 /* Any process after that: elements [first, first + n) of tensor i, rounded to its dtype. */
 fz_status fz_safetensors_write(fz_safetensors_writer *writer, int i, int64_t first, int64_t n,
