@@ -8,7 +8,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh" "$1"
 data=$dir/data out=$dir/out
 options=(--set "run.dir=$dir/run" --set train.steps=30 --set train.global_batch=8 --set train.loss_batch=4
-    --set train.micro_batch=2 --set optimizer.warmup=2)
+    --set train.micro_batch=4 --set optimizer.warmup=2)
 
 make_data "$data" 8
 run_well 1 "$out" train "$data/config.yaml" "${options[@]}"
@@ -33,7 +33,7 @@ lines greedy 1
 lines greedy-dp3 3
 alike greedy greedy-dp3
 n=$(wc -l <"$dir/greedy.jsonl")
-[ "$n" -ge 5 ] || fail "$n lines: too few for more than two batches"
+[ "$n" -ge 9 ] || fail "$n lines: too few for more than two batches"
 grep -q '"score":-' "$dir/beams.jsonl" || fail "no scores"
 ! cmp -s "$dir/greedy.jsonl" "$dir/beams.jsonl" || fail "four beams give greedy's lines"
 
@@ -65,6 +65,22 @@ grep '^{' "$out" | grep -q '"class":null,"prompt":"The target language is German
     fail "the macros of --prompt are not replaced"
 run_well 1 "$out" generate "$data/config.yaml" "${options[@]}" --out "$dir/own.html" --beams 2 "${pictures[0]}"
 grep -q 'base64' "$dir/own.html" || fail "no picture on the page"
+
+# ---- what is right: a reference that is what the model says, and one that differs in an id ----
+line=$(head -n 1 "$dir/german.jsonl")
+said=$(ids german | head -n 1 | cut -d: -f2)
+[ "$said" != "[1]" ] || fail "the model says nothing"
+mkdir "$dir/known"
+for key in same other; do
+    cp "${pictures[0]}" "$dir/known/$key.jpg"
+    [ $key = same ] || said="[7${said:2}"
+    printf '[{%s,"output_ids":%s,"lang":"de","type":"caption"}]' \
+        "$(grep -oE '"prompt":"[^"]*"' <<<"$line")" "$said" >"$dir/known/$key.json"
+done
+tar -C "$dir/known" --format=ustar -cf "$dir/known.tar" {other,same}.{jpg,json}
+lines known 1 --set "data.eval=$dir/known.tar"
+grep '"image":"same.jpg"' "$dir/known.jsonl" | grep -q '"right":true' || fail "what is right is not found right"
+grep '"image":"other.jpg"' "$dir/known.jsonl" | grep -q '"right":false' || fail "what is wrong is found right"
 
 # ---- bad input ----
 refused() { # code regex argument...
