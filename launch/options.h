@@ -23,7 +23,7 @@ typedef struct fz_command {
     int n_options;
 } fz_command;
 
-enum { FZ_OPTION_ARGS = 256 };
+enum { FZ_OPTION_ARGS = 4096 };
 
 typedef struct fz_options {
     const fz_command *command;
