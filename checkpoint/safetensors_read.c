@@ -17,7 +17,7 @@
 enum { HEADER_BYTES = 100 * 1000 * 1000 };
 /* Reading goes in chunks, and the disk is asked for what comes further behind: when the last chunk
  * is there, the next tensor is on its way, whatever is done with this one in between. */
-enum { CHUNK_BYTES = 1 << 20, AHEAD_BYTES = 32 << 20, AHEAD_STEP_BYTES = 8 << 20 };
+enum { CHUNK_BYTES = 1 << 20, AHEAD_BYTES = 256 << 20, AHEAD_STEP_BYTES = 8 << 20 };
 
 typedef struct st_file {
     char path[FZ_PATH_BYTES];
@@ -25,6 +25,8 @@ typedef struct st_file {
     int fd;           /* -1: not open */
     int64_t bytes;    /* of the file */
     fz_safetensors_header header;
+    _Atomic int64_t
+        asked; /* the disk was asked for everything up to here, or for what came before */
 } st_file;
 
 struct fz_safetensors {
@@ -322,8 +324,8 @@ static fz_status check_range(const fz_safetensor *tensor, int64_t first, int64_t
 }
 
 typedef struct chunks { /* of a tensor's bytes */
-    const st_file *file;
-    int64_t at, end, ahead;
+    st_file *file;
+    int64_t at, end;
 } chunks;
 
 static chunks chunks_of(const fz_safetensors *st, const fz_safetensor *tensor, int64_t first,
@@ -331,7 +333,7 @@ static chunks chunks_of(const fz_safetensors *st, const fz_safetensor *tensor, i
 {
     const int64_t width = (int64_t)fz_dtype_bytes(tensor->dtype);
     const int64_t at = tensor->offset + first * width;
-    return (chunks){&st->files[tensor->file], at, at + n * width, at};
+    return (chunks){&st->files[tensor->file], at, at + n * width};
 }
 
 /* The next chunk, of at most `most` bytes. */
@@ -339,10 +341,11 @@ static fz_status read_chunk(chunks *c, int64_t most, void *out, int64_t *bytes_p
 {
     const int64_t bytes = c->end - c->at < most ? c->end - c->at : most;
 
-    while (c->ahead < c->at + AHEAD_BYTES && c->ahead < c->file->bytes) {
-        fz_disk_prefetch(c->file->fd, c->ahead, AHEAD_STEP_BYTES);
-        c->ahead += AHEAD_STEP_BYTES;
-    }
+    /* Each place once: threads that meet here may ask twice, which costs little. */
+    int64_t ahead = c->file->asked > c->at ? c->file->asked : c->at;
+    for (; ahead < c->at + AHEAD_BYTES && ahead < c->file->bytes; ahead += AHEAD_STEP_BYTES)
+        fz_disk_prefetch(c->file->fd, ahead, AHEAD_STEP_BYTES);
+    c->file->asked = ahead;
     FZ_TRY(fz_disk_read(c->file->fd, c->file->path, out, (size_t)bytes, c->at));
     c->at += bytes;
     *bytes_p = bytes;

@@ -8,11 +8,12 @@
 
 /* Pieces of one tensor lie in several files, and many small ones share a block: so many files stay
  * open, each with its last block. */
-enum { SLOTS = 8 };
+enum { SLOTS = 8, AHEAD_BLOCKS = 16 };
 
 typedef struct slot {
     fz_blocks blocks;
-    int64_t used; /* when; the oldest makes room */
+    int64_t used;  /* when; the oldest makes room */
+    int64_t asked; /* the disk was asked for everything up to here, or for what came before */
 } slot;
 
 struct fz_ckpt_reader {
@@ -83,7 +84,7 @@ const fz_state_tensor *fz_ckpt_reader_tensor(const fz_ckpt_reader *reader, int t
 /* reading */
 
 static fz_status open_slot(fz_ckpt_reader *reader, const fz_source *source, int64_t file,
-                           fz_blocks **blocks_p)
+                           fz_blocks **blocks_p, int64_t **asked_p)
 {
     slot *oldest = &reader->slots[0], *found = NULL;
 
@@ -95,10 +96,21 @@ static fz_status open_slot(fz_ckpt_reader *reader, const fz_source *source, int6
     if (!found) {
         FZ_TRY(fz_blocks_open(&oldest->blocks, source, file));
         found = oldest;
+        found->asked = 0;
     }
     found->used = ++reader->now;
     *blocks_p = &found->blocks;
+    *asked_p = &found->asked;
     return FZ_OK;
+}
+
+/* Each place once. */
+static void ask_ahead(const fz_blocks *blocks, int64_t at, int64_t *asked)
+{
+    const int64_t step = FZ_BLOCK_BYTES;
+    if (*asked < at) *asked = at;
+    for (; *asked < at + AHEAD_BLOCKS * step; *asked += step)
+        fz_disk_prefetch(blocks->fd, *asked, step);
 }
 
 /* A block belongs to one arena, so one that holds the byte is the row's. */
@@ -107,12 +119,13 @@ static fz_status read_fragment(fz_ckpt_reader *reader, const fz_source *source,
 {
     const int64_t end = row->offset + (row->b - row->a) * 4;
     fz_blocks *blocks = NULL;
+    int64_t *asked = NULL;
 
-    FZ_TRY(open_slot(reader, source, row->file, &blocks));
+    FZ_TRY(open_slot(reader, source, row->file, &blocks, &asked));
     for (int64_t at = row->offset; at < end; at = blocks->end) {
         if (at < blocks->begin || at >= blocks->end) {
-            /* This block, and the next: of this tensor, or most likely of the one after it. */
-            fz_disk_prefetch(blocks->fd, at, 2 * (int64_t)FZ_BLOCK_BYTES);
+            /* This block and those behind it: of this tensor, or most likely of the ones after. */
+            ask_ahead(blocks, at, asked);
             FZ_TRY(fz_blocks_read(blocks, row, at));
         }
         fz_blocks_copy(blocks, row, whole, out);
