@@ -30,6 +30,8 @@ static const fz_option options_table[] = {
     {"--no-repeat-ngram", "N", "no N tokens twice; default 0, which forbids nothing", false},
     {"--min-tokens", "N", "of a text, its end counted; default 0", false},
     {"--max-tokens", "N", "of a text; default model.max_output", false},
+    {"--forced-bos", NULL, "every text without a prefix begins with bos, at no cost", false},
+    {"--forced-eos", NULL, "a text at its limit ends with eos, at no cost", false},
     {"--no-cache", NULL, "greedy, each token from the whole text: a check, and slow", false},
     {"--jsonl", "PATH", "one JSON object a line, as they come; - is standard output", false},
     {"--out", "FILE.html", "page to write, and FILE.jsonl; default run.dir/generate.html", false},
@@ -100,10 +102,14 @@ static fz_status read_search(const fz_options *options, generate *g)
     c->no_repeat_ngram = ngram;
     c->min_tokens = least;
     c->max_tokens = most;
+    c->forced_first = fz_options_get(options, "--forced-bos") ? FZ_DEC_BOS : 0;
+    c->forced_last = fz_options_get(options, "--forced-eos") ? FZ_DEC_EOS : 0;
     g->config.no_cache = fz_options_get(options, "--no-cache") != NULL;
-    FZ_CHECK(!g->config.no_cache || (beams == 1 && ngram == 0 && least == 0), FZ_ERR_USAGE,
-             "--no-cache: plain greedy search alone; leave out --beams, --no-repeat-ngram and "
-             "--min-tokens");
+    FZ_CHECK(!g->config.no_cache || (beams == 1 && ngram == 0 && least == 0 &&
+                                     c->forced_first == 0 && c->forced_last == 0),
+             FZ_ERR_USAGE,
+             "--no-cache: plain greedy search alone; leave out --beams, --no-repeat-ngram, "
+             "--min-tokens, --forced-bos and --forced-eos");
     return FZ_OK;
 }
 

@@ -74,11 +74,14 @@ static fz_status init_weights(fz_run *run)
         fz_trainer_init(s->trainer);
         return FZ_OK;
     }
-    fz_trainer_init(s->trainer); /* moments, and what the file does not have */
+    /* Every weight comes from there; moments are zero as they were allocated. */
     const fz_status status =
         fz_ckpt_load_weights(s->world.group, from, fz_trainer_state(s->trainer));
-    if (status == FZ_OK) fz_info("weights from %s", from);
-    return status;
+    if (status != FZ_OK)
+        return fz_config_blame(&s->config,
+                               FZ_FAIL(status, "checkpoint.init_from: %s", fz_last_error()->text));
+    fz_info("weights from %s", from);
+    return FZ_OK;
 }
 
 static fz_status check_config(const fz_run *run, const char *const *accept, int n_accept)

@@ -200,15 +200,23 @@ static void finish(const fz_search *s, progress *sample, finished *list, const i
     list[at] = text;
 }
 
-/* The best continuation that is left; the rows' candidates come best first. false: none. */
-static bool pick(fz_search *s, const fz_candidate *candidates, int64_t *row, int32_t *id,
-                 double *log_prob)
+/* The only id that the n-th place of a text may have; 0: any. */
+static int32_t forced(const fz_search *s, int64_t n)
 {
-    const int64_t k = fz_search_candidates(s);
+    if (s->c.forced_last > 0 && n == s->c.max_tokens) return s->c.forced_last;
+    return s->length == 1 ? s->c.forced_first : 0;
+}
+
+/* The best continuation that is left; the rows' candidates come best first. false: none. */
+static bool pick(fz_search *s, const fz_candidate *candidates, int32_t only, int64_t *row,
+                 int32_t *id, double *log_prob)
+{
+    const int64_t k = only > 0 ? 1 : fz_search_candidates(s);
+    const fz_candidate free_one = {.id = only};
     int64_t best = -1;
     for (int64_t b = 0; b < s->c.beams; b++) {
         if (s->cursor[b] == k) continue;
-        const fz_candidate *c = &candidates[b * k + s->cursor[b]];
+        const fz_candidate *c = only > 0 ? &free_one : &candidates[b * k + s->cursor[b]];
         const double sum = s->old_log_probs[b] + (double)c->log_prob;
         if (c->id < 0 || !(sum > -(double)INFINITY) || (best >= 0 && !(sum > *log_prob))) continue;
         best = b;
@@ -249,6 +257,7 @@ static void choose(fz_search *s, int64_t i, const fz_candidate *candidates)
     const int64_t beams = s->c.beams, first = i * beams, length = s->max_length;
     progress *sample = &s->samples[i];
     const int64_t n = s->length + 1 - sample->n_prefix; /* of a text with the new token */
+    const int32_t only = forced(s, n);
     int64_t n_live = 0, n_picked = 0, row = 0;
     int32_t id = 0;
     double log_prob = 0;
@@ -256,7 +265,7 @@ static void choose(fz_search *s, int64_t i, const fz_candidate *candidates)
     memcpy(s->old_ids, s->ids + first * length, (size_t)(beams * length) * sizeof *s->ids);
     memcpy(s->old_log_probs, s->log_probs + first, (size_t)beams * sizeof *s->log_probs);
     memset(s->cursor, 0, (size_t)beams * sizeof *s->cursor);
-    for (; n_picked < 2 * beams && pick(s, candidates, &row, &id, &log_prob); n_picked++) {
+    for (; n_picked < 2 * beams && pick(s, candidates, only, &row, &id, &log_prob); n_picked++) {
         int32_t *text = s->old_ids + row * length;
         text[s->length] = id;
         if (id == s->c.eos || n == s->c.max_tokens) {

@@ -16,6 +16,8 @@
  *   - A sample is done when `beams` texts are finished and FZ_STOP_FULL is set, or the best live
  * row cannot beat the worst of them: by its score at the length it has (FZ_STOP_LIKELY), or for
  *     FZ_STOP_NEVER and length_penalty > 0 at max_tokens.
+ *   - forced_first is the only continuation of [start] alone (no prefix), forced_last of the last
+ *     place of a text; what is forced costs nothing and overrides every ban.
  *   - One beam is greedy search: it ends with the first text, whatever early_stopping says.
  *   - eos is banned while n < min_tokens; no_repeat_ngram g > 0 bans the tokens that would make g
  * ids in a row that the row has already, start id and prefix included. Of equal continuations the
@@ -43,7 +45,8 @@ typedef struct fz_search_config {
     int64_t no_repeat_ngram;        /* 0: off */
     double length_penalty;
     fz_early_stopping early_stopping;
-    int32_t start, eos, pad; /* pad: what rows get that nobody needs any more */
+    int32_t forced_first, forced_last; /* ids; 0: none */
+    int32_t start, eos, pad;           /* pad: what rows get that nobody needs any more */
 } fz_search_config;
 
 typedef struct fz_search fz_search;

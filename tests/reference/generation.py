@@ -3,7 +3,8 @@
     texts = generate(logits, enc, vocab, settings, prefix)    one sample; [(ids, log_prob, score)], best first
 
 logits(decoder_ids (B, T), enc (B, m, width)) -> (B, T, vocab). settings: a dict of beams, length_penalty,
-early_stopping (False, True or "never"), no_repeat_ngram, min_tokens, max_tokens. prefix: decoder ids behind the
+early_stopping (False, True or "never"), no_repeat_ngram, min_tokens, max_tokens, and possibly forced_first and
+forced_last, ids that stand at a text's first place (without a prefix) and at its last possible one. prefix: decoder ids behind the
 start id. ids are what was generated behind the prefix, eos included; score is log_prob / len(ids)^length_penalty.
 """
 import torch
@@ -39,12 +40,17 @@ class _Wrapped(PreTrainedModel, GenerationMixin):
                                                   encoder_outputs.last_hidden_state))
 
 
-def _log_prob(logits, enc, prefix, ids):
-    """Of ids behind [START, prefix...]."""
+def _log_prob(logits, enc, prefix, ids, settings):
+    """Of ids behind [START, prefix...]; what is forced costs nothing."""
     text = torch.tensor([[START, *prefix, *ids]])
     table = torch.log_softmax(logits(text[:, :-1], enc)[0].float(), -1)
     rows = torch.arange(len(prefix), text.shape[1] - 1)
-    return float(table[rows, text[0, 1:][rows]].double().sum())
+    terms = table[rows, text[0, 1:][rows]].double()
+    if "forced_first" in settings and not prefix:
+        terms[0] = 0
+    if "forced_last" in settings and len(ids) == settings["max_tokens"]:
+        terms[-1] = 0
+    return float(terms.sum())
 
 
 @torch.no_grad()
@@ -56,6 +62,7 @@ def generate(logits, enc, vocab, settings, prefix=(), n_texts=1):
         early_stopping=settings["early_stopping"],
         no_repeat_ngram_size=settings["no_repeat_ngram"], min_new_tokens=settings["min_tokens"],
         max_new_tokens=settings["max_tokens"], num_return_sequences=n_texts, max_length=None,
+        forced_bos_token_id=settings.get("forced_first"), forced_eos_token_id=settings.get("forced_last"),
         return_dict_in_generate=True, output_scores=True)
     out = _Wrapped(logits, vocab).generate(
         encoder_outputs=BaseModelOutput(last_hidden_state=enc), generation_config=config,
@@ -64,7 +71,7 @@ def generate(logits, enc, vocab, settings, prefix=(), n_texts=1):
     for i, sequence in enumerate(out.sequences.tolist()):
         ids = sequence[1 + len(prefix):]
         ids = ids[:ids.index(EOS) + 1] if EOS in ids else ids[:settings["max_tokens"]]
-        log_prob = _log_prob(logits, enc, prefix, ids)
+        log_prob = _log_prob(logits, enc, prefix, ids, settings)
         score = log_prob / len(ids)**settings["length_penalty"]
         if beams > 1:  # the library's own, so that its idea of length is what is compared
             assert abs(float(out.sequences_scores[i]) - score) < 1e-4 * max(1, abs(score))

@@ -40,7 +40,7 @@ def logits_of(table, noise=0.0):
     return logits
 
 
-def make_case(rng, tables):
+def make_case(rng, tables, forces=False):
     at = rng.randrange(len(tables))
     vocab = tables[at]["vocab"]
     most = rng.choice([1, 4, 8, 14])
@@ -51,8 +51,12 @@ def make_case(rng, tables):
         "no_repeat_ngram": rng.choice([0, 0, 1, 2, 3]) if most < vocab - 4 else rng.choice([0, 2, 3]),
         "min_tokens": rng.choice([0, 0, min(3, most), most]),
         "max_tokens": most}
+    if forces:
+        settings |= rng.choice([{"forced_first": 2}, {"forced_last": generation.EOS},
+                                {"forced_first": 2, "forced_last": generation.EOS}])
     prefix = [rng.randrange(2, vocab) for _ in range(rng.choice([0, 0, 1, 3]))]
-    n_texts = rng.choice([1, settings["beams"]])
+    # The library fills up with texts of rows that do not live (-1e9) where forcing leaves one continuation.
+    n_texts = 1 if forces else rng.choice([1, settings["beams"]])
     texts, *others = (generation.generate(logits_of(tables[at], noise), torch.zeros(1, 1, 1), vocab, settings,
                                           prefix, n_texts) for noise in (0.0, 3e-6, -3e-6))
     if any([ids for ids, *_ in texts] != [ids for ids, *_ in other] for other in others):
@@ -82,6 +86,8 @@ def main():
     cases = []
     while len(cases) < 110:
         cases += filter(None, [make_case(rng, tables)])
+    while len(cases) < 140:
+        cases += filter(None, [make_case(rng, tables, forces=True)])
     if arguments.check:
         theirs = json.loads(arguments.out.read_text())
         same = theirs["tables"] == tables and agrees(cases, theirs["cases"])

@@ -252,7 +252,7 @@ keeps "$good" 'other data' 2 64 '--set data.train: the shards are not those of t
     train "$base" --set train.steps=6 --set "data.train=$data/eval-*.tar"
 keeps "$good" 'weights of another model' 2 65 '.*/step-000000004.* is of another model' \
     train "$base" --set "run.dir=$dir/new" --set model.enc_layers=3 --set "checkpoint.init_from=$good/checkpoints/step-000000004"
-expect 'weights from nowhere' 2 65 '.*/none.*' train "$base" --set "run.dir=$dir/new" --set "checkpoint.init_from=$dir/none"
+expect 'weights from nowhere' 2 65 '.*checkpoint.init_from: .*/none.*' train "$base" --set "run.dir=$dir/new" --set "checkpoint.init_from=$dir/none"
 copy manifest
 truncate -s 20 "$dir/manifest/checkpoints/step-000000004/MANIFEST"
 keeps "$dir/manifest" 'damaged manifest' 2 65 '--set run.dir: no checkpoint in .*/manifest/checkpoints can be used' train "$base" --set train.steps=6 --set "run.dir=$dir/manifest"
