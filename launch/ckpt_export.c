@@ -379,13 +379,9 @@ int fz_ckpt_export(int argc, char **argv)
 {
     static exporter e; /* large, and there is one */
     fz_options options;
-    fz_status status = fz_options_parse(&command, argc, argv, &options);
-    if (options.wants_help) {
-        fz_command_help(&command, stdout);
-        return FZ_EXIT_DONE;
-    }
-    if (status != FZ_OK) return fz_exit_with(status, false);
-    status = run(&e, &options);
+    int code;
+    if (!fz_command_begins(&command, argc, argv, &options, &code)) return code;
+    fz_status status = run(&e, &options);
     stop(&e);
     return fz_session_exit(&e.session, status);
 }

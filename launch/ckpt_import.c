@@ -352,13 +352,9 @@ int fz_ckpt_import(int argc, char **argv)
 {
     static import m; /* large, and there is one */
     fz_options options;
-    fz_status status = fz_options_parse(&command, argc, argv, &options);
-    if (options.wants_help) {
-        fz_command_help(&command, stdout);
-        return FZ_EXIT_DONE;
-    }
-    if (status != FZ_OK) return fz_exit_with(status, false);
-    status = run(&m, &options);
+    int code;
+    if (!fz_command_begins(&command, argc, argv, &options, &code)) return code;
+    fz_status status = run(&m, &options);
     stop(&m);
     return fz_session_exit(&m.session, status);
 }

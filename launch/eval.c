@@ -95,13 +95,9 @@ int fz_cmd_eval(int argc, char **argv)
 {
     static eval e; /* large, and there is one */
     fz_options options;
-    fz_status status = fz_options_parse(&command, argc, argv, &options);
-    if (options.wants_help) {
-        fz_command_help(&command, stdout);
-        return FZ_EXIT_DONE;
-    }
-    if (status != FZ_OK) return fz_exit_with(status, false);
-    status = evaluate(&e, &options);
+    int code;
+    if (!fz_command_begins(&command, argc, argv, &options, &code)) return code;
+    fz_status status = evaluate(&e, &options);
     fz_evaluator_reset(&e.evaluator);
     fz_index_destroy(&e.train_index);
     fz_index_destroy(&e.eval_index);

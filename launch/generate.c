@@ -370,13 +370,9 @@ int fz_cmd_generate(int argc, char **argv)
 {
     static generate g; /* large, and there is one */
     fz_options options;
-    fz_status status = fz_options_parse(&command, argc, argv, &options);
-    if (options.wants_help) {
-        fz_command_help(&command, stdout);
-        return FZ_EXIT_DONE;
-    }
-    if (status != FZ_OK) return fz_exit_with(status, false);
-    status = run(&g, &options);
+    int code;
+    if (!fz_command_begins(&command, argc, argv, &options, &code)) return code;
+    fz_status status = run(&g, &options);
     close_lines(&g);
     for (int64_t i = 0; g.captions && i < g.requests.n; i++)
         fz_caption_reset(&g.captions[i]);

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "launch/exit_codes.h"
+
 static const fz_option *find(const fz_command *command, const char *text, size_t length)
 {
     for (int i = 0; i < command->n_options; i++) {
@@ -127,4 +129,14 @@ void fz_command_help(const fz_command *command, FILE *out)
                 option->many ? " (may be given more than once)" : "");
     }
     fprintf(out, "  %-24s this text\n", "--help");
+}
+
+bool fz_command_begins(const fz_command *command, int argc, char **argv, fz_options *options,
+                       int *code_p)
+{
+    const fz_status status = fz_options_parse(command, argc, argv, options);
+    if (status == FZ_OK && !options->wants_help) return true;
+    if (options->wants_help) fz_command_help(command, stdout);
+    *code_p = status == FZ_OK ? FZ_EXIT_DONE : fz_exit_with(status, false);
+    return false;
 }

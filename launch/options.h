@@ -48,5 +48,9 @@ fz_status fz_options_int(const fz_options *options, const char *name, long long 
 fz_status fz_options_real(const fz_options *options, const char *name, double least, double most,
                           double *out);
 void fz_command_help(const fz_command *command, FILE *out);
+/* What every command does first: parses; where help was wanted or the line is wrong, says it and is
+ * false: the command ends with *code_p. */
+bool fz_command_begins(const fz_command *command, int argc, char **argv, fz_options *options,
+                       int *code_p);
 
 #endif

@@ -217,12 +217,9 @@ int fz_cmd_plan(int argc, char **argv)
 {
     static planned p; /* large, and there is one */
     fz_options options;
-    fz_status status = fz_options_parse(&command, argc, argv, &options);
-    if (options.wants_help) {
-        fz_command_help(&command, stdout);
-        return FZ_EXIT_DONE;
-    }
-    if (status == FZ_OK) status = plan(&p, &options);
+    int code;
+    if (!fz_command_begins(&command, argc, argv, &options, &code)) return code;
+    const fz_status status = plan(&p, &options);
     fz_plan_destroy(&p.plan);
     fz_program_destroy(&p.program);
     return fz_exit_with(status, false);

@@ -289,13 +289,9 @@ int fz_cmd_score(int argc, char **argv)
 {
     static score s; /* large, and there is one */
     fz_options options;
-    fz_status status = fz_options_parse(&command, argc, argv, &options);
-    if (options.wants_help) {
-        fz_command_help(&command, stdout);
-        return FZ_EXIT_DONE;
-    }
-    if (status != FZ_OK) return fz_exit_with(status, false);
-    status = run(&s, &options);
+    int code;
+    if (!fz_command_begins(&command, argc, argv, &options, &code)) return code;
+    fz_status status = run(&s, &options);
     release(&s);
     s.session.can_continue = false; /* there is nothing to run again */
     return fz_session_exit(&s.session, status);

@@ -277,23 +277,20 @@ int fz_cmd_train(int argc, char **argv)
     fz_options options;
     int n_accept = 0;
     bool stopped = false;
+    int code;
 
-    fz_status status = fz_options_parse(&command, argc, argv, &options);
-    if (options.wants_help) {
-        fz_command_help(&command, stdout);
-        return FZ_EXIT_DONE;
-    }
-    if (status == FZ_OK && fz_options_get(&options, "--help-config")) {
+    if (!fz_command_begins(&command, argc, argv, &options, &code)) return code;
+    if (fz_options_get(&options, "--help-config")) {
         fz_settings_help(&fz_config_table, stdout);
         return FZ_EXIT_DONE;
     }
-    if (status == FZ_OK) status = read_options(&options, &run, accept, &n_accept);
+    fz_status status = read_options(&options, &run, accept, &n_accept);
     if (status != FZ_OK) return fz_exit_with(status, false);
     if (fz_options_get(&options, "--print-config")) return print_config(&options);
 
     status = train(&run, &options, accept, n_accept, &stopped);
     if (status != FZ_OK) judge_failure(&run, status);
     fz_run_stop(&run);
-    const int code = fz_session_exit(&run.session, status);
+    code = fz_session_exit(&run.session, status);
     return code == FZ_EXIT_DONE && stopped ? FZ_EXIT_AGAIN : code;
 }
