@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* sync_file_range */
+#define _GNU_SOURCE /* sync_file_range, fallocate, O_DIRECT */
 #include "checkpoint/disk.h"
 
 #include <dirent.h>
@@ -55,34 +55,41 @@ fz_status fz_disk_reopen(const char *path, int *fd_p)
     return FZ_OK;
 }
 
-fz_status fz_disk_resize(int fd, const char *path, int64_t bytes)
+fz_status fz_disk_open_direct(const char *path, bool writes, int *fd_p)
 {
-    if (fails_here()) return failed("resize", path);
+#ifdef O_DIRECT
+    const int fd = open(path, (writes ? O_WRONLY : O_RDONLY) | O_DIRECT | O_CLOEXEC);
+    if (fd < 0) return failed("open past the page cache", path);
+    *fd_p = fd;
+    return FZ_OK;
+#else
+    (void)writes, (void)fd_p;
+    errno = ENOTSUP;
+    return failed("open past the page cache", path);
+#endif
+}
+
+fz_status fz_disk_reserve(int fd, const char *path, int64_t bytes)
+{
+    if (fails_here()) return failed("reserve space for", path);
+    if (bytes > 0) {
+#ifdef FALLOC_FL_KEEP_SIZE
+        int result;
+        while ((result = fallocate(fd, 0, 0, (off_t)bytes)) != 0 && errno == EINTR) {
+        }
+        /* Not posix_fallocate: where the file system cannot, that writes into every block. */
+        if (result != 0 && errno != EOPNOTSUPP && errno != ENOSYS)
+            return FZ_FAIL(FZ_ERR_IO,
+                           "reserve %lld bytes for %s: %s; make room or name another disk",
+                           (long long)bytes, path, strerror(errno));
+#endif
+    }
     return ftruncate(fd, (off_t)bytes) == 0 ? FZ_OK : failed("resize", path);
 }
 
 fz_status fz_disk_close(int fd, const char *path)
 {
     return close(fd) == 0 ? FZ_OK : failed("close", path);
-}
-
-fz_status fz_disk_write_parts(int fd, const char *path, struct iovec *parts, int n_parts,
-                              int64_t offset)
-{
-    if (fails_here()) return failed("write", path);
-    while (n_parts > 0) {
-        ssize_t n = pwritev(fd, parts, n_parts, (off_t)offset);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return failed("write", path);
-        offset += n;
-        for (; n_parts > 0 && (size_t)n >= parts->iov_len; parts++, n_parts--)
-            n -= (ssize_t)parts->iov_len;
-        if (n_parts > 0) {
-            parts->iov_base = (char *)parts->iov_base + n;
-            parts->iov_len -= (size_t)n;
-        }
-    }
-    return FZ_OK;
 }
 
 fz_status fz_disk_write(int fd, const char *path, const void *data, size_t bytes, int64_t offset)

@@ -10,11 +10,12 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/uio.h>
 
 #include "core/status.h"
 
 enum { FZ_PATH_BYTES = 4096 };
+/* Of offset, length and memory, where the page cache is bypassed. */
+enum { FZ_DIRECT_BYTES = 4096 };
 
 /* path = dir "/" name. FZ_ERR_ARG if it does not fit FZ_PATH_BYTES. */
 fz_status fz_disk_join(char *path, const char *dir, const char *name);
@@ -22,12 +23,15 @@ fz_status fz_disk_join(char *path, const char *dir, const char *name);
 /* Reading and writing; path only names the file in errors. */
 fz_status fz_disk_open(const char *path, bool is_new, int *fd_p); /* read-only unless new */
 fz_status fz_disk_reopen(const char *path, int *fd_p); /* one that is there, to be written */
-fz_status fz_disk_resize(int fd, const char *path, int64_t bytes); /* new bytes are zero */
+/* A second descriptor of a file that is there, past the page cache: to be written (it must be open
+ * for that already: this is no call that changes the disk), or to be read. FZ_ERR_IO where the file
+ * system has none. */
+fz_status fz_disk_open_direct(const char *path, bool writes, int *fd_p);
+/* The file has this length, and room on the disk for all of it where the file system can promise
+ * that; new bytes are zero. */
+fz_status fz_disk_reserve(int fd, const char *path, int64_t bytes);
 fz_status fz_disk_close(int fd, const char *path);
 fz_status fz_disk_write(int fd, const char *path, const void *data, size_t bytes, int64_t offset);
-/* The parts behind each other; parts is used up. */
-fz_status fz_disk_write_parts(int fd, const char *path, struct iovec *parts, int n_parts,
-                              int64_t offset);
 fz_status fz_disk_read(int fd, const char *path, void *data, size_t bytes, int64_t offset);
 /* Begins to bring a range to memory and does not wait. A hint. */
 void fz_disk_prefetch(int fd, int64_t offset, int64_t bytes);

@@ -97,10 +97,14 @@ fz_status fz_safetensors_writer_create(const char *dir, int n_tensors, fz_safete
                                        fz_safetensors_writer **writer_p);
 void fz_safetensors_writer_destroy(fz_safetensors_writer **writer);
 int fz_safetensors_writer_files(const fz_safetensors_writer *writer);
-/* One process: makes the files (full length, headers in place) and the index, under names that end
- * in .tmp. FZ_ERR_USAGE: files of these names are there already. */
+/* Every process, before it writes: past the page cache (checkpoint/direct.h). Else through it. */
+void fz_safetensors_writer_set_direct(fz_safetensors_writer *writer, bool is_direct);
+/* One process: makes the files (full length, with room on the disk, headers in place) and the
+ * index, under names that end in .tmp. FZ_ERR_USAGE: files of these names are there already. */
 fz_status fz_safetensors_writer_start(fz_safetensors_writer *writer);
-/* Any process after that: elements [first, first + n) of tensor i, rounded to its dtype. */
+/* Any process after that: elements [first, first + n) of tensor i, rounded to its dtype. x is the
+ * caller's again; the bytes go out by a thread, and what fails there is returned by a later call,
+ * the sync at the latest. Consecutive ranges are best. */
 fz_status fz_safetensors_write(fz_safetensors_writer *writer, int i, int64_t first, int64_t n,
                                const float *x);
 /* Every process: its bytes are on the disk. */

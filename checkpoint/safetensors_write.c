@@ -6,17 +6,17 @@
 
 #include <jansson.h>
 
-#include "checkpoint/disk.h"
+#include "checkpoint/block_writer.h"
 #include "checkpoint/safetensors.h"
 #include "core/memory.h"
 
-enum { HEADER_BYTES = 100 * 1000 * 1000, CHUNK_BYTES = 4 << 20, LENGTH_BYTES = 8 };
+enum { HEADER_BYTES = 100 * 1000 * 1000, LENGTH_BYTES = 8 };
 /* More than an entry of the header takes besides its name, and a file besides its entries. */
 enum { ENTRY_BYTES = 160 + 24 * FZ_SAFETENSOR_AXES, FILE_BYTES = 64 };
 
 typedef struct st_file {
     char path[FZ_PATH_BYTES], tmp[FZ_PATH_BYTES];
-    int fd;               /* of tmp, -1: not open */
+    fz_block_file out;    /* of tmp; -1: not open */
     char *header;         /* owned: JSON, padded with spaces */
     int64_t header_bytes; /* of the JSON */
     int64_t bytes;        /* of the file */
@@ -30,6 +30,8 @@ struct fz_safetensors_writer {
     st_file *files; /* owned; behind them one for the index */
     bool has_index;
     int n_committed; /* files that have their final name */
+    bool is_direct;
+    fz_block_writer *blocks; /* owned; NULL: nothing is on its way */
 };
 
 /* planning */
@@ -201,7 +203,7 @@ static fz_status name_file(st_file *file, const char *dir, const char *name)
 {
     char tmp[64];
 
-    file->fd = -1;
+    file->out = (fz_block_file){.fd = -1, .direct_fd = -1, .path = file->tmp};
     snprintf(tmp, sizeof tmp, "%s.tmp", name);
     FZ_TRY(fz_disk_join(file->path, dir, name));
     return fz_disk_join(file->tmp, dir, tmp);
@@ -264,8 +266,11 @@ void fz_safetensors_writer_destroy(fz_safetensors_writer **writer)
     fz_safetensors_writer *w = *writer;
 
     if (!w) return;
+    fz_block_writer_destroy(&w->blocks);
     for (int f = 0; f <= w->n_files && w->files; f++) {
-        if (w->files[f].fd >= 0) close(w->files[f].fd);
+        const fz_block_file *out = &w->files[f].out;
+        if (out->fd >= 0) close(out->fd);
+        if (out->direct_fd >= 0) close(out->direct_fd);
         fz_free(&w->files[f].header);
     }
     fz_free(&w->files);
@@ -290,13 +295,13 @@ static fz_status start_file(st_file *file)
 
     for (int i = 0; i < LENGTH_BYTES; i++)
         length[i] = (unsigned char)(file->header_bytes >> 8 * i & 0xff);
-    FZ_TRY(fz_disk_open(file->tmp, true, &file->fd));
+    FZ_TRY(fz_disk_open(file->tmp, true, &file->out.fd));
+    const int fd = file->out.fd;
     if (file->header_bytes == 0) /* the index */
-        return fz_disk_write(file->fd, file->tmp, file->header, (size_t)file->bytes, 0);
-    FZ_TRY(fz_disk_resize(file->fd, file->tmp, file->bytes));
-    FZ_TRY(fz_disk_write(file->fd, file->tmp, length, sizeof length, 0));
-    return fz_disk_write(file->fd, file->tmp, file->header, (size_t)file->header_bytes,
-                         LENGTH_BYTES);
+        return fz_disk_write(fd, file->tmp, file->header, (size_t)file->bytes, 0);
+    FZ_TRY(fz_disk_reserve(fd, file->tmp, file->bytes));
+    FZ_TRY(fz_disk_write(fd, file->tmp, length, sizeof length, 0));
+    return fz_disk_write(fd, file->tmp, file->header, (size_t)file->header_bytes, LENGTH_BYTES);
 }
 
 /* A reader takes model.safetensors before an index, so neither may be left over. */
@@ -335,57 +340,79 @@ static void narrow(fz_dtype dtype, void *out, const float *x, int64_t n)
     }
 }
 
-/* In chunks: the disk works on one while the next is rounded. */
-static fz_status write_chunks(st_file *file, const fz_safetensor *t, int64_t first, int64_t n,
-                              const float *x, void *buffer)
+/* Straight into the blocks. */
+static fz_status write_range(fz_safetensors_writer *w, const fz_safetensor *t, int64_t first,
+                             int64_t n, const float *x)
 {
-    const int64_t width = (int64_t)fz_dtype_bytes(t->dtype), room = CHUNK_BYTES / width;
+    const fz_block_file *out = &w->files[t->file].out;
+    const int64_t width = (int64_t)fz_dtype_bytes(t->dtype);
+    int64_t at = t->offset + first * width;
 
-    for (int64_t done = 0, now; done < n; done += now) {
-        const int64_t at = t->offset + (first + done) * width;
-        const void *bytes = x + done;
-        now = n - done < room ? n - done : room;
-        if (buffer) {
-            narrow(t->dtype, buffer, x + done, now);
-            bytes = buffer;
-        }
-        FZ_TRY(fz_disk_write(file->fd, file->tmp, bytes, (size_t)(now * width), at));
-        fz_disk_start_sync(file->fd, at, now * width);
+    if (t->dtype == FZ_DTYPE_F32)
+        return fz_block_writer_put(w->blocks, out, at, x, (size_t)n * sizeof *x);
+    for (int64_t done = 0, now; done < n; done += now, at += now * width) {
+        size_t room = 0;
+        char *to = NULL;
+        FZ_TRY(fz_block_writer_room(w->blocks, out, at, &to, &room));
+        now = (int64_t)room / width; /* one at least: tensors and blocks are aligned */
+        if (now > n - done) now = n - done;
+        narrow(t->dtype, to, x + done, now);
+        fz_block_writer_fill(w->blocks, (size_t)(now * width));
     }
     return FZ_OK;
+}
+
+static fz_status open_to_write(fz_safetensors_writer *w, st_file *file)
+{
+    int64_t bytes = 0;
+
+    if (file->out.fd < 0) FZ_TRY(fz_disk_reopen(file->tmp, &file->out.fd));
+    if (w->is_direct && file->out.direct_fd < 0)
+        FZ_TRY(fz_disk_open_direct(file->tmp, true, &file->out.direct_fd));
+    if (w->blocks) return FZ_OK;
+    for (int i = 0; i < w->n_tensors; i++)
+        bytes += w->tensors[i].bytes;
+    return fz_block_writer_create(bytes, &w->blocks);
+}
+
+void fz_safetensors_writer_set_direct(fz_safetensors_writer *writer, bool is_direct)
+{
+    writer->is_direct = is_direct;
 }
 
 fz_status fz_safetensors_write(fz_safetensors_writer *writer, int i, int64_t first, int64_t n,
                                const float *x)
 {
     const fz_safetensor *t = &writer->tensors[i];
-    st_file *file = &writer->files[t->file];
-    void *buffer = NULL;
 
     FZ_CHECK(first >= 0 && n >= 0 && first <= t->elements && n <= t->elements - first, FZ_ERR_ARG,
              "tensor %.200s has %" PRId64 " elements, given %" PRId64 " from %" PRId64, t->name,
              t->elements, n, first);
-    if (file->fd < 0) FZ_TRY(fz_disk_reopen(file->tmp, &file->fd));
-    if (t->dtype != FZ_DTYPE_F32)
-        FZ_TRY(fz_alloc(&buffer, CHUNK_BYTES, "buffer for writing safetensors"));
-    const fz_status status = write_chunks(file, t, first, n, x, buffer);
-    fz_free(&buffer);
-    return status;
+    FZ_TRY(open_to_write(writer, &writer->files[t->file]));
+    return write_range(writer, t, first, n, x);
 }
 
 /* ending */
 
+static fz_status sync_file(st_file *file)
+{
+    fz_block_file *out = &file->out;
+
+    if (out->fd < 0) return FZ_OK;
+    fz_status status = fz_disk_sync(out->fd, file->tmp), closed = FZ_OK;
+    if (out->direct_fd >= 0) closed = fz_disk_close(out->direct_fd, file->tmp);
+    if (status == FZ_OK) status = closed;
+    closed = fz_disk_close(out->fd, file->tmp);
+    out->fd = out->direct_fd = -1;
+    return status == FZ_OK ? closed : status;
+}
+
 fz_status fz_safetensors_writer_sync(fz_safetensors_writer *writer)
 {
-    for (int f = 0; f < n_outputs(writer); f++) {
-        st_file *file = &writer->files[f];
-        if (file->fd < 0) continue;
-        fz_status status = fz_disk_sync(file->fd, file->tmp);
-        const fz_status closed = fz_disk_close(file->fd, file->tmp);
-        file->fd = -1;
-        if (status == FZ_OK) status = closed;
-        FZ_TRY(status);
-    }
+    if (writer->blocks) FZ_TRY(fz_block_writer_wait(writer->blocks));
+    fz_block_writer_destroy(&writer->blocks);
+    for (int f = 0; f < n_outputs(writer); f++)
+        FZ_TRY(sync_file(&writer->files[f]));
     return FZ_OK;
 }
 
@@ -400,6 +427,7 @@ fz_status fz_safetensors_writer_commit(fz_safetensors_writer *writer)
 
 void fz_safetensors_writer_abandon(fz_safetensors_writer *writer)
 {
+    fz_block_writer_destroy(&writer->blocks);
     for (int f = 0; f < n_outputs(writer); f++)
         fz_disk_remove(f < writer->n_committed ? writer->files[f].path : writer->files[f].tmp);
 }

@@ -5,13 +5,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "checkpoint/block_writer.h"
 #include "checkpoint/crc_combine.h"
 #include "checkpoint/disk.h"
 #include "checkpoint/h5.h"
 #include "core/checksum.h"
 #include "core/memory.h"
 
-enum { PARTS = 256, READ_BYTES = 1 << 16 };
+/* COPY_BYTES stay in a core's cache. */
+enum { COPY_BYTES = 1 << 18, READ_BYTES = 1 << 16 };
 static const unsigned char SIGNATURE[8] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
 
 /* Rows in the order they have in the file. */
@@ -227,23 +229,9 @@ static fz_status make_skeleton(fz_shard *shard, const piece *pieces, skeleton *s
 /* the bytes */
 
 typedef struct writer {
-    int fd;
-    const char *path;
-    struct iovec parts[PARTS];
-    int n_parts;
-    int64_t offset, bytes; /* of what waits in parts */
+    fz_block_file file;
+    fz_block_writer *blocks; /* owned */
 } writer;
-
-static fz_status flush(writer *w)
-{
-    if (w->n_parts > 0)
-        FZ_TRY(fz_disk_write_parts(w->fd, w->path, w->parts, w->n_parts, w->offset));
-    fz_disk_start_sync(w->fd, w->offset, w->bytes);
-    w->offset += w->bytes;
-    w->n_parts = 0;
-    w->bytes = 0;
-    return FZ_OK;
-}
 
 /* Where a row's elements lie; they are read, and their digest is taken, if they are not there yet.
  */
@@ -259,58 +247,85 @@ static fz_status take_row(fz_shard *shard, int64_t row, char **at)
     return FZ_OK;
 }
 
-/* One arena: pieces run across block borders, straight from where they lie in memory. */
+/* One arena: pieces run across block borders. Bytes are summed right after they were copied. */
 static fz_status write_arena(fz_shard *shard, writer *w, const piece *pieces, int64_t *next,
                              int kind, uint32_t *crcs)
 {
-    int64_t in_block = 0, n_blocks = 0;
+    int64_t offset = shard->record.arena[kind].offset, in_block = 0;
     uint32_t crc = 0;
 
-    w->offset = shard->record.arena[kind].offset;
     for (; *next < shard->n_rows && pieces[*next].kind == kind; (*next)++) {
         const int64_t row = pieces[*next].row;
         char *at = NULL;
         FZ_TRY(take_row(shard, row, &at));
-        for (int64_t left = shard->rows[row].b * 4; left > 0;) {
-            const int64_t room = FZ_BLOCK_BYTES - in_block;
-            const size_t now = (size_t)(left < room ? left : room);
-            crc = fz_crc32c(crc, at, now);
-            w->parts[w->n_parts++] = (struct iovec){.iov_base = at, .iov_len = now};
+        for (int64_t left = shard->rows[row].b * 4, now; left > 0; left -= now) {
+            now = FZ_BLOCK_BYTES - in_block < COPY_BYTES ? FZ_BLOCK_BYTES - in_block : COPY_BYTES;
+            if (now > left) now = left;
+            FZ_TRY(fz_block_writer_put(w->blocks, &w->file, offset, at, (size_t)now));
+            crc = fz_crc32c(crc, at, (size_t)now);
             at += now;
-            left -= (int64_t)now;
-            in_block += (int64_t)now;
-            w->bytes += (int64_t)now;
-            if (w->n_parts == PARTS || in_block == FZ_BLOCK_BYTES) FZ_TRY(flush(w));
+            offset += now;
+            in_block += now;
             if (in_block < FZ_BLOCK_BYTES) continue;
-            crcs[n_blocks++] = crc;
+            *crcs++ = crc;
             crc = 0;
             in_block = 0;
         }
-        if (shard->read) FZ_TRY(flush(w)); /* the next row takes the place of this one */
     }
-    if (in_block > 0) crcs[n_blocks] = crc;
-    return flush(w);
+    if (in_block > 0) *crcs = crc;
+    return FZ_OK;
 }
 
+/* The arenas, which lie behind each other, then the tables. */
 static fz_status write_bytes(fz_shard *shard, const piece *pieces, const skeleton *sk, writer *w)
 {
-    static const unsigned char NOTHING[sizeof SIGNATURE] = {0};
+    const fz_block_file *file = &w->file;
+    int64_t next = 0, n_blocks[FZ_N_STATE_KINDS];
     uint32_t *crcs = shard->crcs;
-    int64_t next = 0;
 
-    /* Until all is there no HDF5 tool opens the file. */
-    FZ_TRY(fz_disk_write(w->fd, w->path, NOTHING, sizeof NOTHING, 0));
     for (int kind = 0; kind < FZ_N_STATE_KINDS; kind++) {
-        const int64_t n = fz_blocks_of(shard->record.arena[kind].bytes);
-        if (n == 0) continue;
-        FZ_TRY(write_arena(shard, w, pieces, &next, kind, crcs));
-        FZ_TRY(fz_disk_write(w->fd, w->path, crcs, (size_t)n * 4, sk->crc_offset[kind]));
-        crcs += n;
+        n_blocks[kind] = fz_blocks_of(shard->record.arena[kind].bytes);
+        if (n_blocks[kind] > 0) FZ_TRY(write_arena(shard, w, pieces, &next, kind, crcs));
+        crcs += n_blocks[kind];
     }
-    FZ_TRY(fz_disk_write(w->fd, w->path, shard->rows, (size_t)shard->n_rows * sizeof *shard->rows,
-                         sk->rows_offset));
-    FZ_TRY(fz_disk_write(w->fd, w->path, SIGNATURE, sizeof SIGNATURE, 0));
-    return fz_disk_sync(w->fd, w->path);
+    FZ_TRY(fz_block_writer_put(w->blocks, file, sk->rows_offset, shard->rows,
+                               (size_t)shard->n_rows * sizeof *shard->rows));
+    crcs = shard->crcs;
+    for (int kind = 0; kind < FZ_N_STATE_KINDS; kind++) {
+        if (n_blocks[kind] > 0)
+            FZ_TRY(fz_block_writer_put(w->blocks, file, sk->crc_offset[kind], crcs,
+                                       (size_t)n_blocks[kind] * sizeof *crcs));
+        crcs += n_blocks[kind];
+    }
+    return fz_block_writer_wait(w->blocks);
+}
+
+static fz_status write_blocks(fz_shard *shard, const piece *pieces, const skeleton *sk, writer *w)
+{
+    const char *path = w->file.path;
+    fz_status closed = FZ_OK;
+
+    FZ_TRY(fz_block_writer_create(fz_shard_bytes(shard), &w->blocks));
+    fz_status status =
+        shard->is_direct ? fz_disk_open_direct(path, true, &w->file.direct_fd) : FZ_OK;
+    if (status == FZ_OK) status = write_bytes(shard, pieces, sk, w);
+    fz_block_writer_destroy(&w->blocks);
+    if (w->file.direct_fd >= 0) closed = fz_disk_close(w->file.direct_fd, path);
+    return status == FZ_OK ? closed : status;
+}
+
+/* Until all is there no HDF5 tool opens the file. */
+static fz_status write_file(fz_shard *shard, const piece *pieces, const skeleton *sk, writer *w)
+{
+    static const unsigned char NOTHING[sizeof SIGNATURE] = {0};
+    const char *path = w->file.path;
+
+    FZ_TRY(fz_disk_write(w->file.fd, path, NOTHING, sizeof NOTHING, 0));
+    FZ_TRY(fz_disk_size(path, &shard->record.size));
+    FZ_TRY(fz_disk_reserve(w->file.fd, path, shard->record.size));
+    FZ_TRY(write_blocks(shard, pieces, sk, w));
+    FZ_TRY(fz_disk_write(w->file.fd, path, SIGNATURE, sizeof SIGNATURE, 0));
+    return fz_disk_sync(w->file.fd, path);
 }
 
 static fz_status crc_of_range(const writer *w, int64_t from, int64_t to, uint32_t *crc)
@@ -319,7 +334,7 @@ static fz_status crc_of_range(const writer *w, int64_t from, int64_t to, uint32_
 
     while (from < to) {
         const size_t n = (size_t)(to - from < READ_BYTES ? to - from : READ_BYTES);
-        FZ_TRY(fz_disk_read(w->fd, w->path, part, n, from));
+        FZ_TRY(fz_disk_read(w->file.fd, w->file.path, part, n, from));
         *crc = fz_crc32c(*crc, part, n);
         from += (int64_t)n;
     }
@@ -343,7 +358,6 @@ static fz_status sum_file(fz_shard *shard, const writer *w)
         }
         at = arena.offset + arena.bytes;
     }
-    FZ_TRY(fz_disk_size(w->path, &shard->record.size));
     FZ_TRY(crc_of_range(w, at, shard->record.size, &crc));
     shard->record.crc = crc;
     return FZ_OK;
@@ -351,16 +365,16 @@ static fz_status sum_file(fz_shard *shard, const writer *w)
 
 static fz_status write_shard(fz_shard *shard, piece *pieces, const char *path)
 {
-    writer w = {.path = path};
+    writer w = {.file = {.direct_fd = -1, .path = path}};
     skeleton sk;
 
     order_pieces(shard, pieces);
-    FZ_TRY(fz_disk_open(path, true, &w.fd)); /* HDF5 opens it again: faults are met here */
+    FZ_TRY(fz_disk_open(path, true, &w.file.fd)); /* HDF5 opens it again: faults are met here */
     fz_status status = make_skeleton(shard, pieces, &sk, path);
     if (status == FZ_OK) status = FZ_NEW(&shard->crcs, shard->record.n_blocks);
-    if (status == FZ_OK) status = write_bytes(shard, pieces, &sk, &w);
+    if (status == FZ_OK) status = write_file(shard, pieces, &sk, &w);
     if (status == FZ_OK) status = sum_file(shard, &w);
-    const fz_status closed = fz_disk_close(w.fd, path);
+    const fz_status closed = fz_disk_close(w.file.fd, path);
     return status != FZ_OK ? status : closed;
 }
 

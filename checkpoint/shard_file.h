@@ -37,6 +37,7 @@ typedef struct fz_shard {
     int *view_of;      /* owned: [n_rows] */
     fz_row_read *read; /* NULL: the views have data, their digests are known */
     void *read_context;
+    bool is_direct; /* past the page cache (fz_io_choose) */
     uint32_t *crcs; /* owned: [n_blocks] by fz_shard_write, arena after arena */
     fz_shard_record record;
 } fz_shard;

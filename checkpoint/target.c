@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "checkpoint/direct.h"
 #include "checkpoint/manifest.h"
 #include "core/clock.h"
 #include "core/memory.h"
@@ -37,6 +38,20 @@ static fz_status make_directories(fz_target *t, const char *name)
     return FZ_OK;
 }
 
+/* What all ranks will write, without tables. */
+static int64_t bytes_of(const fz_target *t)
+{
+    int64_t bytes = 0;
+
+    for (int i = 0; i < t->state->n_tensors; i++) {
+        const fz_box box = fz_box_of_tensor(&t->state->tensors[i]);
+        if (t->state->tensors[i].trainable == is_base(t)) continue;
+        for (int kind = 0; kind < FZ_N_STATE_KINDS; kind++)
+            if (t->mask >> kind & 1) bytes += fz_box_elements(&box) * 4;
+    }
+    return bytes;
+}
+
 static fz_status prepare(fz_target *t, const char *name)
 {
     const int size = fz_group_size(t->world);
@@ -45,7 +60,8 @@ static fz_status prepare(fz_target *t, const char *name)
     if (status == FZ_OK) status = FZ_NEW(&t->counts, size);
     if (status == FZ_OK && fz_group_rank(t->world) == 0) status = make_directories(t, name);
     FZ_TRY(fz_agree(t->world, status));
-    return fz_broadcast(t->world, t->path, sizeof t->path, 0);
+    FZ_TRY(fz_broadcast(t->world, t->path, sizeof t->path, 0));
+    return fz_io_choose(t->world, t->path, bytes_of(t), &t->is_direct);
 }
 
 /* every rank's file */
@@ -59,6 +75,7 @@ static fz_status write_own_file(fz_target *t)
                          t->views));
     t->shard.read = t->read;
     t->shard.read_context = t->read_context;
+    t->shard.is_direct = t->is_direct;
     fz_shard_name(name, rank);
     FZ_TRY(fz_disk_join(path, t->path, name));
     return fz_shard_write(&t->shard, path);

@@ -28,7 +28,8 @@ typedef struct fz_target {
     /* ours */
     char tmp[128];            /* its name until it has its own, relative to dir */
     char path[FZ_PATH_BYTES]; /* of tmp */
-    fz_shard shard;           /* what this rank wrote */
+    bool is_direct;
+    fz_shard shard; /* what this rank wrote */
     fz_index index;
     fz_shard_record *records; /* owned: of all ranks */
     int64_t *counts;          /* owned: [size] bytes for gathers */

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "checkpoint/direct.h"
 #include "launch/ckpt.h"
 #include "launch/commands.h"
 #include "launch/exit_codes.h"
@@ -22,6 +23,18 @@ static fz_status make_program(fz_session *s)
 fz_status fz_ckpt_program(fz_session *s)
 {
     return fz_share_status(s->world.group, fz_config_blame(&s->config, make_program(s)));
+}
+
+fz_status fz_ckpt_read_io(const fz_options *options)
+{
+    const char *text = fz_options_get(options, "--io");
+    if (!text) return FZ_OK;
+    for (int io = 0; io < FZ_N_IO; io++) {
+        if (strcmp(text, FZ_IO_NAMES[io]) != 0) continue;
+        fz_io_set((fz_io)io);
+        return FZ_OK;
+    }
+    return FZ_FAIL(FZ_ERR_USAGE, "--io: %s is none of auto, direct, buffered", text);
 }
 
 static const struct {

@@ -12,4 +12,8 @@ int fz_ckpt_export(int argc, char **argv);
  * Collective over the world. */
 fz_status fz_ckpt_program(fz_session *session);
 
+/* Their option --io, over the config's checkpoint.io. FZ_ERR_USAGE: none of auto, direct, buffered.
+ * Local. */
+fz_status fz_ckpt_read_io(const fz_options *options);
+
 #endif

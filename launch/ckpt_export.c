@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "checkpoint/direct.h"
 #include "checkpoint/directory.h"
 #include "checkpoint/disk.h"
 #include "checkpoint/safetensors.h"
@@ -26,6 +27,7 @@ static const fz_option options_table[] = {
     {"--step", "N", "this checkpoint of run.dir; default the newest", false},
     {"--dtype", "TYPE", "f32, f16 or bf16; default f32, which loses nothing", false},
     {"--max-file-bytes", "SIZE", "of a file, as in 5GB or 800MB; default 5GB", false},
+    {"--io", "HOW", "auto, direct or buffered writes; default checkpoint.io", false},
     {"--set", "KEY=VALUE", "overrides a key of the config", true},
 };
 static const fz_command command = {
@@ -105,6 +107,7 @@ static fz_status read_options(exporter *e, const fz_options *options)
     FZ_CHECK(e->to && e->to[0], FZ_ERR_USAGE, "--to FOLDER is missing; usage: %s", command.usage);
     FZ_CHECK(options->n_args < 2 || !fz_options_get(options, "--step"), FZ_ERR_USAGE,
              "--step: %s is given as well; leave one of them out", options->arg[1]);
+    FZ_TRY(fz_ckpt_read_io(options));
     FZ_TRY(read_dtype(fz_options_get(options, "--dtype"), &e->dtype));
     return read_bytes(fz_options_get(options, "--max-file-bytes"), &e->max_file_bytes);
 }
@@ -324,20 +327,26 @@ static fz_status finish_files(exporter *e)
 
 /* ---- the command ---- */
 
-static fz_status say_result(const exporter *e, double seconds)
+static int64_t bytes_of(const exporter *e)
 {
-    int64_t sums[] = {e->n_overflows, e->n_bad_tensors}, bytes = 0;
-    FZ_TRY(fz_allreduce_sum_int(e->session.world.group, sums, 2));
-    if (e->session.world.rank != 0) return FZ_OK;
+    int64_t bytes = 0;
     for (int i = 0; i < e->n_tensors; i++)
         bytes += e->tensors[i].bytes;
+    return bytes;
+}
+
+static fz_status say_result(const exporter *e, double seconds)
+{
+    int64_t sums[] = {e->n_overflows, e->n_bad_tensors};
+    FZ_TRY(fz_allreduce_sum_int(e->session.world.group, sums, 2));
+    if (e->session.world.rank != 0) return FZ_OK;
     if (sums[1] > 0)
         fz_warn("%lld values in %lld tensors became infinite; --dtype bf16 or f32 has room",
                 (long long)sums[0], (long long)sums[1]);
     printf("%s: %d tensors, %lld parameters as %s in %d %s, %lld bytes in %.2f s\n", e->to,
            e->n_tensors, (long long)e->session.program->n_elements, FZ_DTYPE_NAMES[e->dtype],
            fz_safetensors_writer_files(e->writer),
-           fz_safetensors_writer_files(e->writer) == 1 ? "file" : "files", (long long)bytes,
+           fz_safetensors_writer_files(e->writer) == 1 ? "file" : "files", (long long)bytes_of(e),
            seconds);
     return FZ_OK;
 }
@@ -347,7 +356,10 @@ static fz_status write_all(exporter *e)
     const fz_group *world = e->session.world.group;
     const bool is_first = e->session.world.rank == 0;
     const double start = fz_clock_since_exec_s();
+    bool is_direct = false;
     FZ_TRY(fz_agree(world, is_first ? start_files(e) : FZ_OK));
+    FZ_TRY(fz_io_choose(world, e->tmp, bytes_of(e), &is_direct));
+    fz_safetensors_writer_set_direct(e->writer, is_direct);
     FZ_TRY(fz_agree(world, write_mine(e)));
     FZ_TRY(fz_agree(world, is_first ? finish_files(e) : FZ_OK));
     return say_result(e, fz_clock_since_exec_s() - start);

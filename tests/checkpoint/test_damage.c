@@ -255,7 +255,7 @@ static void a_full_disk_fails_every_rank_and_leaves_nothing(void **state)
     (void)state;
     make_scratch(dir);
     assert_all_ranks(save_step(dir, 1) == FZ_OK);
-    assert_all_ranks(fail_every_write(dir, 2) > 20); /* with a base, as frozen weights changed */
+    assert_all_ranks(fail_every_write(dir, 2) > 15); /* with a base, as frozen weights changed */
     assert_all_ranks(fail_every_write(dir, 1) > 10); /* over itself */
     remove_scratch(dir);
 }
