@@ -26,6 +26,7 @@ static const fz_option options_table[] = {
     {"--layout", "NAME", "florenz, original, native, gemma or auto, for each --from in order",
      true},
     {"--set", "KEY=VALUE", "overrides a key of the config", true},
+    {"--io", "HOW", "auto, direct or buffered writes; default checkpoint.io", false},
     {"--dry-run", NULL, "only lists what would become what", false},
 };
 static const fz_command command = {
@@ -102,6 +103,7 @@ static fz_status read_options(import *m, const fz_options *options)
     FZ_CHECK(m->rebuild || (!fz_options_get(options, "--enc-tokenizer") &&
                             !fz_options_get(options, "--dec-tokenizer")),
              FZ_ERR_USAGE, "--enc-tokenizer, --dec-tokenizer: only with --vocabulary rebuild");
+    FZ_TRY(fz_ckpt_read_io(options));
     const char *out = fz_options_get(options, "--out");
     m->out = out ? out : m->session.checkpoints;
     if (!m->rebuild) return FZ_OK;

@@ -73,6 +73,7 @@ typedef struct fz_config {
     } numerics;
     struct {
         int64_t every, keep;
+        int io; /* fz_io */
         char init_from[FZ_TEXT_BYTES];
     } checkpoint;
     /* where each key was set, by its row in the table: a line of the file, or one of the two */

@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "checkpoint/direct.h"
 #include "checkpoint/directory.h"
 #include "core/clock.h"
 #include "core/log.h"
@@ -50,6 +51,7 @@ fz_status fz_session_start(fz_session *session, const fz_options *options)
     if (started != FZ_OK) fz_log_set_writer(fz_environment_rank() == 0);
     FZ_TRY(or_abort(started));
     FZ_TRY(fz_config_load(&session->config, options->arg[0], set, n_set, session->world.group));
+    fz_io_set((fz_io)session->config.checkpoint.io);
     const int used = snprintf(session->checkpoints, sizeof session->checkpoints, "%s/checkpoints",
                               session->config.run.dir);
     FZ_CHECK(used > 0 && (size_t)used < sizeof session->checkpoints, FZ_ERR_USAGE,
