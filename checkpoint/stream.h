@@ -28,5 +28,7 @@ const fz_state_tensor *fz_ckpt_reader_tensor(const fz_ckpt_reader *reader, int t
  * MASTER and WEIGHT both give the weights, trained or frozen; moments that were not kept are zero,
  * as in a load. FZ_ERR_FORMAT names tensor, file and bytes. Holds up to 128 MiB of blocks. */
 fz_status fz_ckpt_reader_read(fz_ckpt_reader *reader, int tensor, fz_state_kind kind, float *out);
+/* The weights of a tensor; an fz_tensor_read with an fz_ckpt_reader as context. */
+fz_status fz_ckpt_reader_weights(void *reader, int tensor, float *out);
 
 #endif

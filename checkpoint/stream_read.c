@@ -173,3 +173,8 @@ fz_status fz_ckpt_reader_read(fz_ckpt_reader *reader, int tensor, fz_state_kind 
     memset(out, 0, (size_t)fz_box_elements(&whole) * sizeof *out);
     return FZ_OK;
 }
+
+fz_status fz_ckpt_reader_weights(void *reader, int tensor, float *out)
+{
+    return fz_ckpt_reader_read(reader, tensor, FZ_STATE_MASTER, out);
+}

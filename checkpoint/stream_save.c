@@ -1,8 +1,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "checkpoint/stream.h"
+#include "checkpoint/read_ahead.h"
 #include "checkpoint/target.h"
+#include "core/assert.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
@@ -17,7 +18,9 @@ typedef struct stream {
     fz_state_view *views;   /* owned */
     uint64_t *view_digests; /* owned; not used: digests are taken while writing */
     uint64_t (*sums)[2];    /* owned: of all tensors */
-    float *buffer;          /* owned: for the largest tensor of this rank */
+    int *list;              /* owned: of the tensors of one directory, in the order of its files */
+    fz_read_ahead *ahead;   /* over list, while its directory is written */
+    int n_taken;            /* of list */
     int64_t bytes;
 } stream;
 
@@ -86,7 +89,7 @@ static void share_tensors(stream *s, share *shares, int64_t *loads)
 
 static fz_status allocate(stream *s)
 {
-    int64_t largest = 0, *loads = NULL;
+    int64_t *loads = NULL;
     share *shares = NULL;
 
     FZ_TRY(fz_save_check(&s->state, s->info));
@@ -100,22 +103,46 @@ static fz_status allocate(stream *s)
     fz_free(&shares);
     fz_free(&loads);
     FZ_TRY(status);
-    for (int i = 0; i < s->state.n_views; i++) {
-        const int64_t n = elements_of(&s->state.tensors[s->views[i].tensor]);
-        if (n > largest) largest = n;
-    }
-    return fz_alloc((void **)&s->buffer, (size_t)largest * sizeof *s->buffer, "largest tensor");
+    return FZ_NEW(&s->list, s->state.n_tensors);
 }
 
 /* writing */
 
-static fz_status read_view(void *context, const fz_state_view *view, float **data_p)
+static int64_t largest(const fz_state_tensor *tensors, const int *list, int n)
+{
+    int64_t largest = 0;
+
+    for (int i = 0; i < n; i++)
+        if (elements_of(&tensors[list[i]]) > largest) largest = elements_of(&tensors[list[i]]);
+    return largest;
+}
+
+static int compare_ints(const void *x, const void *y)
+{
+    const int *a = x, *b = y;
+    return *a < *b ? -1 : *a > *b;
+}
+
+/* This rank's tensors of one kind, as a file holds them: by number. */
+static fz_status start_reading(stream *s, fz_state_kind kind)
+{
+    int n = 0;
+
+    s->n_taken = 0;
+    for (int i = 0; i < s->state.n_views; i++)
+        if (s->views[i].kind == kind) s->list[n++] = s->views[i].tensor;
+    qsort(s->list, (size_t)n, sizeof *s->list, compare_ints);
+    return fz_read_ahead_start(s->read, s->context, s->list, n,
+                               largest(s->state.tensors, s->list, n), &s->ahead);
+}
+
+static fz_status next_view(void *context, const fz_state_view *view, float **data_p)
 {
     stream *s = context;
 
-    FZ_TRY(s->read(s->context, view->tensor, s->buffer));
-    *data_p = s->buffer;
-    return FZ_OK;
+    FZ_ASSERT(s->list[s->n_taken] == view->tensor);
+    s->n_taken++;
+    return fz_read_ahead_next(s->ahead, data_p);
 }
 
 /* Writes one directory and adds its tensors' digests to the sums. Collective. */
@@ -128,9 +155,12 @@ static fz_status write_target(stream *s, fz_target *t, const char *name, unsigne
                      .info = s->info,
                      .mask = mask,
                      .views = s->view_digests,
-                     .read = read_view,
+                     .read = next_view,
                      .read_context = s};
-    FZ_TRY(fz_target_write(t, name));
+    fz_status status = fz_agree(s->world, start_reading(s, kind));
+    if (status == FZ_OK) status = fz_target_write(t, name);
+    fz_read_ahead_stop(&s->ahead);
+    FZ_TRY(status);
     s->bytes += fz_shard_bytes(&t->shard);
     uint64_t(*sums)[2] = s->sums + (int)kind * s->state.n_tensors;
     for (int64_t i = 0; i < t->shard.n_rows; i++) {
@@ -218,7 +248,7 @@ fz_status fz_ckpt_save_tensors(const fz_group *world, const char *dir, int n_ten
     fz_free(&s.views);
     fz_free(&s.view_digests);
     fz_free(&s.sums);
-    fz_free(&s.buffer);
+    fz_free(&s.list);
     if (status == FZ_OK && stats)
         *stats = (fz_ckpt_save_stats){.bytes = s.bytes, .seconds = fz_clock_s() - start};
     return status;

@@ -11,6 +11,7 @@
 #include "checkpoint/direct.h"
 #include "checkpoint/directory.h"
 #include "checkpoint/disk.h"
+#include "checkpoint/read_ahead.h"
 #include "checkpoint/safetensors.h"
 #include "core/clock.h"
 #include "core/log.h"
@@ -18,7 +19,6 @@
 #include "launch/ckpt.h"
 #include "launch/exit_codes.h"
 #include "launch/export_config.h"
-#include "launch/export_read.h"
 #include "launch/files.h"
 #include "launch/share.h"
 
@@ -296,7 +296,11 @@ static fz_status write_frames(exporter *e)
 static fz_status write_mine(exporter *e)
 {
     fz_read_ahead *ahead = NULL;
-    fz_status status = fz_read_ahead_start(e->reader, e->mine, e->n_mine, &ahead);
+    int64_t most = 0;
+    for (int k = 0; k < e->n_mine; k++)
+        if (e->tensors[e->mine[k]].elements > most) most = e->tensors[e->mine[k]].elements;
+    fz_status status =
+        fz_read_ahead_start(fz_ckpt_reader_weights, e->reader, e->mine, e->n_mine, most, &ahead);
     for (int k = 0; k < e->n_mine && status == FZ_OK; k++) {
         const int i = e->mine[k];
         float *x = NULL;

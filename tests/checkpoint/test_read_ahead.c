@@ -6,11 +6,12 @@
 
 #include "checkpoint/directory.h"
 #include "checkpoint/disk.h"
+#include "checkpoint/read_ahead.h"
 #include "core/memory.h"
-#include "launch/export_read.h"
+
 #include "tests/support/ranks.h"
 
-enum { N = 9 };
+enum { N = 9, MOST = 9 * 15 };
 
 static char dir[128], step[FZ_PATH_BYTES];
 static fz_state_tensor tensors[N];
@@ -64,7 +65,7 @@ static void tensors_come_in_the_order_asked_for(void **state)
     fz_read_ahead *ahead = NULL;
     (void)state;
     assert_ok(fz_ckpt_reader_open(step, &reader));
-    assert_ok(fz_read_ahead_start(reader, list, 7, &ahead));
+    assert_ok(fz_read_ahead_start(fz_ckpt_reader_weights, reader, list, 7, MOST, &ahead));
     for (int k = 0; k < 7; k++) {
         float *x = NULL;
         assert_ok(fz_read_ahead_next(ahead, &x));
@@ -72,6 +73,8 @@ static void tensors_come_in_the_order_asked_for(void **state)
         for (int64_t i = 0; i < elements(list[k]); i++)
             assert_true(x[i] == (float)(1000 * list[k] + i));
     }
+    float *none = NULL;
+    assert_fails(fz_read_ahead_next(ahead, &none), FZ_ERR_ARG, "all 7 tensors");
     fz_read_ahead_stop(&ahead);
     assert_null(ahead);
     fz_ckpt_reader_close(&reader);
@@ -86,7 +89,7 @@ static void reading_stops_wherever_it_is_given_up(void **state)
     for (int n = 0; n <= N; n++) {
         fz_read_ahead *ahead = NULL;
         float *x = NULL;
-        assert_ok(fz_read_ahead_start(reader, list, n, &ahead));
+        assert_ok(fz_read_ahead_start(fz_ckpt_reader_weights, reader, list, n, MOST, &ahead));
         for (int k = 0; k < n / 2; k++)
             assert_ok(fz_read_ahead_next(ahead, &x));
         fz_read_ahead_stop(&ahead);
@@ -120,7 +123,7 @@ static void a_damaged_tensor_is_told_where_it_is_taken(void **state)
     fputc(bytes[at] ^ 1, file);
     fclose(file);
     free(bytes);
-    assert_ok(fz_read_ahead_start(reader, list, 4, &ahead));
+    assert_ok(fz_read_ahead_start(fz_ckpt_reader_weights, reader, list, 4, MOST, &ahead));
     assert_ok(fz_read_ahead_next(ahead, &x));
     assert_ok(fz_read_ahead_next(ahead, &x));
     assert_fails(fz_read_ahead_next(ahead, &x), FZ_ERR_FORMAT, "rank-00000.h5");

@@ -1,4 +1,4 @@
-#include "launch/export_read.h"
+#include "checkpoint/read_ahead.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -9,8 +9,9 @@
 enum { N_BUFFERS = 2 };
 
 struct fz_read_ahead {
-    fz_ckpt_reader *reader; /* borrowed */
-    const int *list;        /* borrowed */
+    fz_tensor_read *read;
+    void *context;   /* borrowed */
+    const int *list; /* borrowed */
     int n;
     float *buffer[N_BUFFERS]; /* owned; tensor i of the list is in buffer[i % N_BUFFERS] */
     pthread_t thread;
@@ -40,8 +41,7 @@ static void *read_all(void *argument)
     fz_read_ahead *a = argument;
     fz_status status = FZ_OK;
     for (int i = 0; i < a->n && status == FZ_OK && wait_for_room(a, i); i++) {
-        status =
-            fz_ckpt_reader_read(a->reader, a->list[i], FZ_STATE_MASTER, a->buffer[i % N_BUFFERS]);
+        status = a->read(a->context, a->list[i], a->buffer[i % N_BUFFERS]);
         pthread_mutex_lock(&a->mutex);
         if (status == FZ_OK) a->n_read++;
         a->status = status;
@@ -52,32 +52,20 @@ static void *read_all(void *argument)
     return NULL;
 }
 
-static int64_t largest(const fz_ckpt_reader *reader, const int *list, int n)
-{
-    int64_t most = 1;
-    for (int i = 0; i < n; i++) {
-        const fz_state_tensor *tensor = fz_ckpt_reader_tensor(reader, list[i]);
-        int64_t elements = 1;
-        for (int axis = 0; axis < tensor->ndim; axis++)
-            elements *= tensor->shape[axis];
-        if (elements > most) most = elements;
-    }
-    return most;
-}
-
-fz_status fz_read_ahead_start(fz_ckpt_reader *reader, const int *list, int n,
-                              fz_read_ahead **ahead_p)
+fz_status fz_read_ahead_start(fz_tensor_read *read, void *context, const int *list, int n,
+                              int64_t most, fz_read_ahead **ahead_p)
 {
     fz_read_ahead *a = NULL;
     fz_status status = FZ_OK;
     FZ_TRY(FZ_NEW(&a, 1));
-    a->reader = reader;
+    a->read = read;
+    a->context = context;
     a->list = list;
     a->n = n;
     pthread_mutex_init(&a->mutex, NULL);
     pthread_cond_init(&a->changed, NULL);
     for (int b = 0; b < N_BUFFERS && status == FZ_OK; b++)
-        status = FZ_NEW(&a->buffer[b], largest(reader, list, n));
+        status = FZ_NEW(&a->buffer[b], most > 0 ? most : 1);
     if (status == FZ_OK) {
         a->has_thread = pthread_create(&a->thread, NULL, read_all, a) == 0;
         if (!a->has_thread) status = FZ_FAIL(FZ_ERR_MEMORY, "start a thread for reading");
@@ -89,6 +77,7 @@ fz_status fz_read_ahead_start(fz_ckpt_reader *reader, const int *list, int n,
 
 fz_status fz_read_ahead_next(fz_read_ahead *a, float **x_p)
 {
+    FZ_CHECK(a->n_taken < a->n, FZ_ERR_ARG, "all %d tensors were taken", a->n);
     pthread_mutex_lock(&a->mutex);
     const int i = a->n_taken++;
     pthread_cond_broadcast(&a->changed);
