@@ -159,8 +159,7 @@ fz_status fz_directory_set_latest(const char *dir, const char *name)
 
 /* pruning */
 
-/* Out of sight first, in one call, so that no kill leaves half a step under its name. */
-static void drop(const char *dir, const char *name)
+void fz_directory_drop(const char *dir, const char *name)
 {
     char path[FZ_PATH_BYTES], hidden[FZ_PATH_BYTES], hidden_name[128];
 
@@ -201,7 +200,7 @@ static void prune_bases(const char *dir)
     if (fz_directory_steps(dir, &steps, &n) == FZ_OK) list = opendir(dir);
     while (list && (entry = readdir(list)))
         if (strncmp(entry->d_name, "base-", 5) == 0 && !is_base_used(dir, entry->d_name, steps, n))
-            drop(dir, entry->d_name);
+            fz_directory_drop(dir, entry->d_name);
     if (list) closedir(list);
     fz_free(&steps);
 }
@@ -225,7 +224,7 @@ void fz_directory_prune(const char *dir, int64_t newest, int keep)
             n_kept += is_acceptable(path);
             continue;
         }
-        drop(dir, name);
+        fz_directory_drop(dir, name);
         n_dropped++;
     }
     fz_free(&steps);

@@ -32,6 +32,10 @@ fz_status fz_directory_commit(const char *dir, const char *tmp, const char *name
 /* Points `latest` at name. Advisory. */
 fz_status fz_directory_set_latest(const char *dir, const char *name);
 
+/* Takes a name out of sight in one call, so that no kill leaves half of it, then removes it.
+ * Trouble is a warning. */
+void fz_directory_drop(const char *dir, const char *name);
+
 /* Keeps the newest `keep` acceptable steps up to newest (0: all) and the bases that any step
  * refers to. Steps after newest belong to a run that was taken back; they stay and do not count. */
 void fz_directory_prune(const char *dir, int64_t newest, int keep);

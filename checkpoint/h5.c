@@ -70,6 +70,20 @@ fz_status fz_h5_open_image(const void *bytes, size_t size, const char *name, hid
     return status;
 }
 
+fz_status fz_h5_open(const char *path, hid_t *file_p)
+{
+    const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+    hid_t file = -1;
+
+    if (access >= 0 && H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0 &&
+        H5Pset_file_locking(access, 0, 1) >= 0)
+        file = H5Fopen(path, H5F_ACC_RDONLY, access);
+    const fz_status status = file >= 0 ? FZ_OK : fz_h5_failed("open", path);
+    if (access >= 0) H5Pclose(access);
+    *file_p = file;
+    return status;
+}
+
 fz_status fz_h5_close(hid_t file, const char *path)
 {
     FZ_H5(H5Fclose(file), "close", path);

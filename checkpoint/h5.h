@@ -22,6 +22,7 @@ fz_status fz_h5_failed(const char *what, const char *name);
 fz_status fz_h5_create(const char *path, size_t metadata_bytes, hid_t *file_p);
 /* A file whose bytes are in memory, which must outlive it. name is for errors. */
 fz_status fz_h5_open_image(const void *bytes, size_t size, const char *name, hid_t *file_p);
+fz_status fz_h5_open(const char *path, hid_t *file_p); /* read-only */
 fz_status fz_h5_close(hid_t file, const char *path);
 
 fz_status fz_h5_group(hid_t at, const char *name, hid_t *group_p); /* new, without time stamps */

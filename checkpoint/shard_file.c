@@ -114,11 +114,20 @@ static fz_status put_attributes(const fz_shard *shard, hid_t file)
         {"dp", info->dp},
         {"shards", info->shards},
         {"lanes", info->lanes},
+        /* Of no use to a load: what an index that is lost is made from. */
+        {"tensors", shard->state->n_tensors},
+        {"samples", info->samples},
+        {"global_batch", info->global_batch},
+        {"micro_batch", info->micro_batch},
     };
 
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         FZ_TRY(fz_h5_put_int(file, numbers[i].name, numbers[i].value));
+    FZ_TRY(fz_h5_put_uint(file, "seed", info->seed));
+    FZ_TRY(fz_h5_put_uint(file, "config_hash", info->config_hash));
+    FZ_TRY(fz_h5_put_uint(file, "fingerprint", info->data_fingerprint));
     FZ_TRY(fz_h5_put_text(file, "run_id", info->run_id));
+    FZ_TRY(fz_h5_put_text(file, "arithmetic_id", info->arithmetic_id));
     return fz_h5_put_text(file, "endian", "LE");
 }
 

@@ -3,7 +3,9 @@
 #include <string.h>
 
 #include "checkpoint/direct.h"
+#include "core/log.h"
 #include "launch/ckpt.h"
+#include "launch/ckpt_tools.h"
 #include "launch/commands.h"
 #include "launch/exit_codes.h"
 #include "launch/share.h"
@@ -38,21 +40,41 @@ fz_status fz_ckpt_read_io(const fz_options *options)
 }
 
 static const struct {
-    const char *name;
+    const char *name, *about;
     int (*run)(int argc, char **argv);
-} parts[] = {{"import", fz_ckpt_import}, {"export", fz_ckpt_export}};
+    bool has_ranks; /* one of them tells what is wrong with the command line */
+} parts[] = {
+    {"import", "weights from safetensors", fz_ckpt_import, true},
+    {"export", "weights to safetensors", fz_ckpt_export, true},
+    {"list", "what lies in a directory, one line each", fz_ckpt_list, false},
+    {"show", "what a checkpoint says of itself", fz_ckpt_show, false},
+    {"verify", "is what lies on the disk what was saved", fz_ckpt_verify, false},
+    {"diff", "what two checkpoints do not share, by digest", fz_ckpt_diff, false},
+    {"rebuild-index", "index and manifest anew from the shards", fz_ckpt_rebuild_index, false},
+    {"gc", "removes what nobody needs", fz_ckpt_gc, false},
+};
+
+static void help(void)
+{
+    printf("usage: florenz ckpt PART [ARGUMENT]...\n\n");
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        printf("  %-14s %s\n", parts[i].name, parts[i].about);
+    printf("\neach has --help\n");
+}
 
 int fz_cmd_ckpt(int argc, char **argv)
 {
-    static const char usage[] = "usage: florenz ckpt import | export CONFIG [ARGUMENT]...\n"
-                                "each has --help";
-    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
-        puts(usage);
+    const char *name = argc > 1 ? argv[1] : "";
+
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+        help();
         return FZ_EXIT_DONE;
     }
-    for (size_t i = 0; argc > 1 && i < sizeof parts / sizeof *parts; i++)
-        if (strcmp(argv[1], parts[i].name) == 0) return parts[i].run(argc - 1, argv + 1);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (strcmp(name, parts[i].name) != 0) continue;
+        if (!parts[i].has_ranks) fz_log_set_writer(true);
+        return parts[i].run(argc - 1, argv + 1);
+    }
     return fz_exit_with(
-        FZ_FAIL(FZ_ERR_USAGE, "ckpt %s: not one of import, export", argc > 1 ? argv[1] : ""),
-        false);
+        FZ_FAIL(FZ_ERR_USAGE, "ckpt %s: no such part; see florenz ckpt --help", name), false);
 }

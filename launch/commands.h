@@ -11,7 +11,7 @@ int fz_cmd_generate(int argc, char **argv);
 int fz_cmd_score(int argc, char **argv);
 int fz_cmd_plan(int argc, char **argv);
 int fz_cmd_data(int argc, char **argv); /* synth | index | check */
-int fz_cmd_ckpt(int argc, char **argv); /* import | export */
+int fz_cmd_ckpt(int argc, char **argv); /* import | export | list | show | ... */
 /* Leaves reporting to main. */
 fz_status fz_cmd_bench(int argc, char **argv);
 

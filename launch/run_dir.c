@@ -98,6 +98,22 @@ void fz_run_dir_close(fz_run_dir *dir)
     dir->lock = 0;
 }
 
+bool fz_run_dir_in_use(const char *path)
+{
+    struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    char file[PATH_BYTES], owner[256] = "";
+    if (snprintf(file, sizeof file, "%s/lock", path) >= (int)sizeof file) return false;
+    const int fd = open(file, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    bool is_locked = false;
+    if (fcntl(fd, F_GETLK, &range) == 0)
+        is_locked = range.l_type != F_UNLCK;
+    else if (read(fd, owner, sizeof owner - 1) > 0)
+        is_locked = owner_lives(owner);
+    close(fd);
+    return is_locked;
+}
+
 fz_status fz_run_dir_write_config(const fz_run_dir *dir, const char *text)
 {
     char path[PATH_BYTES];

@@ -21,6 +21,8 @@ typedef struct fz_run_dir {
  * is taken over. job may be NULL. */
 fz_status fz_run_dir_open(const char *path, const char *job, fz_run_dir *dir);
 void fz_run_dir_close(fz_run_dir *dir);
+/* Whether another process has the lock of that run directory. It is not taken. */
+bool fz_run_dir_in_use(const char *path);
 
 /* path/name. Returns out. */
 char *fz_run_dir_file(const fz_run_dir *dir, const char *name, char *out, size_t bytes);
