@@ -52,6 +52,7 @@ static const struct {
     {"diff", "what two checkpoints do not share, by digest", fz_ckpt_diff, false},
     {"rebuild-index", "index and manifest anew from the shards", fz_ckpt_rebuild_index, false},
     {"gc", "removes what nobody needs", fz_ckpt_gc, false},
+    {"view", "one HDF5 file with whole tensors", fz_ckpt_view, false},
 };
 
 static void help(void)

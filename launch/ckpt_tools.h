@@ -9,6 +9,7 @@
 int fz_ckpt_list(int argc, char **argv);
 int fz_ckpt_show(int argc, char **argv);
 int fz_ckpt_gc(int argc, char **argv);
+int fz_ckpt_view(int argc, char **argv);
 int fz_ckpt_verify(int argc, char **argv);
 int fz_ckpt_rebuild_index(int argc, char **argv);
 int fz_ckpt_diff(int argc, char **argv);

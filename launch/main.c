@@ -26,8 +26,8 @@ static const struct {
      false},
     {"data", "synth | build | tokenizers | index | check: make and check training data",
      fz_cmd_data, false},
-    {"ckpt", "import | export | list | show | verify | diff | rebuild-index | gc", fz_cmd_ckpt,
-     true},
+    {"ckpt", "import | export | list | show | verify | diff | rebuild-index | gc | view",
+     fz_cmd_ckpt, true},
     {"bench", "speed of the step and of its operations on this machine", bench, true},
 };
 

@@ -10,6 +10,7 @@ fz_test(checkpoint/test_rounding LIBS fz_checkpoint)
 fz_test(checkpoint/test_safetensors LIBS fz_checkpoint)
 fz_test(checkpoint/test_safetensors_write LIBS fz_checkpoint)
 fz_test(checkpoint/test_coverage LIBS fz_checkpoint)
+fz_test(checkpoint/test_view LIBS fz_checkpoint RANKS 1 SLOW_RANKS 3)
 fz_test(checkpoint/test_stream LIBS fz_checkpoint RANKS 1 SLOW_RANKS 4)
 fz_test(checkpoint/test_read_ahead LIBS fz_checkpoint RANKS 1)
 

@@ -164,6 +164,19 @@ for at in "$base" "$step"; do tool 0 rebuild-index "$at"; done
 run_well 2 "$out" train "$config" --set "run.dir=$dir/copy" "${options[@]}" --set train.steps=5 --set layout.pp=2
 [ "$(series "$dir/copy" | wc -l)" = 5 ] || fail "the run did not go on from what was rebuilt: $(cat "$out")"
 
+# ---- one file ----
+fresh
+tool 0 view "$c"
+says '/step-000000004/view.h5: 271 datasets'
+tool 0 view "$old" --out "$dir/view.h5"
+h5ls "$step/view.h5/master/language_model.model.encoder.embed_tokens.weight" | grep -q '{480, 64}' ||
+    fail "the view does not have the embedding whole"
+h5dump -d /weight/vision_tower.convs.0.proj.bias "$dir/view.h5" >"$out"
+! grep -qi nan "$out" || fail "the view does not find the base's shards: $(cat "$out")"
+tool 0 verify "$c"
+tool 64 view "$base"
+tool 64 view "$step" --out "$dir/nowhere/view.h5"
+
 # ---- what nobody needs ----
 fresh
 cp -r "$base" "$c/base-0000000000000000"
@@ -175,10 +188,11 @@ tool 0 gc "$c"
 diff -r "$dir/run/checkpoints" "$c" >"$out" || fail "gc left something, or took too much: $(cat "$out")"
 flip "$step/index.h5" 100000 # not acceptable: the older one is the newest that is
 tool 0 gc "$c" --keep 1
-[ -d "$old" ] && [ -d "$base" ] && [ -d "$step" ] || fail "gc took the newest acceptable step"
+for at in "$old" "$base" "$step"; do [ -d "$at" ] || fail "gc took the newest acceptable step"; done
 fresh
 tool 0 gc "$c" --keep 1
-[ ! -d "$old" ] && [ -d "$base" ] && [ -d "$step" ] || fail "gc --keep 1 did not leave one step"
+[ ! -d "$old" ] || fail "gc --keep 1 left two steps"
+for at in "$base" "$step"; do [ -d "$at" ] || fail "gc --keep 1 took $at"; done
 rm "$dir/copy/lock"
 mkdir "$c/.step-000000006.tmp-1-2-3"
 tool 0 gc "$c"
