@@ -137,6 +137,7 @@ fz_status fz_directory_commit(const char *dir, const char *tmp, const char *name
         has_name = status == FZ_OK;
     }
     if (status == FZ_OK) status = fz_disk_sync_directory(dir);
+    if (status == FZ_OK) status = fz_disk_sync_parent(dir); /* which may be new itself */
     if (status == FZ_OK) {
         if (has_old) fz_disk_remove_tree(old);
         return FZ_OK;

@@ -214,6 +214,22 @@ fz_status fz_disk_sync_directory(const char *path)
     return status;
 }
 
+fz_status fz_disk_sync_parent(const char *path)
+{
+    char parent[FZ_PATH_BYTES];
+
+    FZ_CHECK(strlen(path) < sizeof parent, FZ_ERR_ARG, "the path %s is too long", path);
+    strcpy(parent, path);
+    for (size_t n = strlen(parent); n > 1 && parent[n - 1] == '/'; n--)
+        parent[n - 1] = 0;
+    char *slash = strrchr(parent, '/');
+    if (!slash)
+        strcpy(parent, ".");
+    else
+        slash[slash == parent] = 0;
+    return access(parent, R_OK) == 0 ? fz_disk_sync_directory(parent) : FZ_OK;
+}
+
 fz_status fz_disk_rename(const char *from, const char *to)
 {
     if (fails_here()) return failed("rename to", to);

@@ -48,6 +48,8 @@ fz_status fz_disk_read_file(const char *path, char **data_p, size_t *bytes_p);  
 /* Directories. */
 fz_status fz_disk_make_directory(const char *path); /* one that exists is fine */
 fz_status fz_disk_sync_directory(const char *path);
+/* The directory that names path. One that may not be read is left: it was not made here. */
+fz_status fz_disk_sync_parent(const char *path);
 fz_status fz_disk_rename(const char *from, const char *to);
 void fz_disk_remove(const char *path);      /* a file, if it is there; trouble is a warning */
 void fz_disk_remove_tree(const char *path); /* as far as it goes; what stays is a warning */

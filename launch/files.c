@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "checkpoint/disk.h"
 #include "core/fault.h"
 #include "core/memory.h"
 
@@ -20,8 +21,10 @@ fz_status fz_make_dirs(const char *path)
     for (size_t i = 1; i <= strlen(path); i++) {
         if (path[i] != '/' && path[i] != '\0') continue;
         snprintf(part, sizeof part, "%.*s", (int)i, path);
-        FZ_CHECK(mkdir(part, 0777) == 0 || errno == EEXIST, FZ_ERR_IO, "make directory %s: %s",
-                 part, strerror(errno));
+        const bool is_new = mkdir(part, 0777) == 0;
+        FZ_CHECK(is_new || errno == EEXIST, FZ_ERR_IO, "make directory %s: %s", part,
+                 strerror(errno));
+        if (is_new) FZ_TRY(fz_disk_sync_parent(part)); /* what it will hold may be synced */
     }
     struct stat info;
     FZ_CHECK(stat(path, &info) == 0 && S_ISDIR(info.st_mode), FZ_ERR_IO,

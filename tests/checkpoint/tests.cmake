@@ -18,3 +18,4 @@ fz_test(checkpoint/test_read_ahead LIBS fz_checkpoint RANKS 1)
 # The program's half of tests/reference/check_safetensors.py.
 add_executable(checkpoint_safetensors_peer ${CMAKE_CURRENT_LIST_DIR}/safetensors_peer.c)
 target_link_libraries(checkpoint_safetensors_peer PRIVATE fz_checkpoint)
+fz_test(checkpoint/test_power LIBS fz_checkpoint TIMEOUT 120 LABELS slow)

@@ -188,7 +188,7 @@ static fz_ckpt_info toy_info(int64_t step)
 }
 
 /* A new directory, the same name on every rank. */
-static void make_scratch(char path[FZ_PATH_BYTES])
+static inline void make_scratch(char path[FZ_PATH_BYTES])
 {
     if (world.rank == 0) {
         snprintf(path, FZ_PATH_BYTES, "%s/ckpt-test-XXXXXX", FZ_BINARY_DIR);
@@ -197,7 +197,7 @@ static void make_scratch(char path[FZ_PATH_BYTES])
     assert_int_equal(fz_broadcast(world.group, path, FZ_PATH_BYTES, 0), FZ_OK);
 }
 
-static void remove_scratch(const char *path)
+static inline void remove_scratch(const char *path)
 {
     assert_int_equal(fz_barrier(world.group), FZ_OK);
     if (world.rank == 0) fz_disk_remove_tree(path);
