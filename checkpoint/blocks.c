@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "checkpoint/cut.h"
 #include "core/checksum.h"
 #include "core/memory.h"
 
@@ -77,21 +78,5 @@ fz_status fz_blocks_read(fz_blocks *blocks, const fz_fragment *row, int64_t at)
 void fz_blocks_copy(const fz_blocks *blocks, const fz_fragment *row, const fz_box *wanted,
                     float *data)
 {
-    const fz_box box = fz_box_of_fragment(row), part = fz_box_intersect(&box, wanted);
-    const int64_t row_end = row->offset + (row->b - row->a) * 4;
-    /* Flat positions in the box that the block holds. */
-    const int64_t begin = row->offset > blocks->begin ? row->offset : blocks->begin;
-    const int64_t end = row_end < blocks->end ? row_end : blocks->end;
-    const int64_t lo = row->a + (begin - row->offset) / 4, hi = row->a + (end - row->offset) / 4;
-    fz_runs runs = fz_runs_over(&part, &box, wanted);
-    int64_t at, in_data;
-
-    while (fz_runs_next(&runs, &at, &in_data) && at < hi) {
-        const int64_t from = at > lo ? at : lo;
-        const int64_t to = at + runs.length < hi ? at + runs.length : hi;
-        if (from >= to) continue;
-        memcpy(data + in_data + (from - at),
-               blocks->block + (row->offset + (from - row->a) * 4 - blocks->begin),
-               (size_t)(to - from) * sizeof *data);
-    }
+    fz_cut_copy(row, wanted, blocks->begin, blocks->end, blocks->block, data);
 }

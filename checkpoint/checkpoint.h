@@ -48,13 +48,32 @@ fz_status fz_ckpt_find(const fz_group *world, const char *dir, bool *found, fz_c
 fz_status fz_ckpt_find_before(const fz_group *world, const char *dir, int64_t before, bool *found,
                               fz_ckpt_info *info);
 
-/* Fills every view of state from step-<step> of any layout (the frozen ones from its base): block
- * CRCs are checked, and the digest of every tensor and kind is recomputed at the destination and
- * compared. FZ_ERR_FORMAT names tensor, file and byte range for: another model (names, shapes),
- * damage, a hole. Tensors that are trainable here and frozen there (or the other way) load weights
+typedef enum fz_ckpt_moments {                   /* what a load does with AdamW's moments */
+                               FZ_MOMENTS_KEEP,  /* takes them as stored */
+                               FZ_MOMENTS_ZERO,  /* makes them zero: the optimizer begins anew */
+                               FZ_MOMENTS_LEAVE, /* does not touch them */
+} fz_ckpt_moments;
+
+typedef struct fz_ckpt_load_stats { /* of this rank */
+    int64_t bytes_read;             /* of stored blocks; over all ranks each block counts once */
+    int64_t bytes_sent, bytes_received;
+    int64_t bytes_of_job; /* that all ranks read together */
+    int64_t extra_bytes;  /* memory beside the state and the index, at its most */
+    int n_rounds;         /* of the exchange; 0: everybody read what it needs itself */
+    double seconds;
+} fz_ckpt_load_stats;
+
+/* Fills every view of state from step-<step> of any layout (the frozen ones from its base): every
+ * stored block is read by one rank and handed on (docs/design/0010), block CRCs are checked, and
+ * the digest of every tensor and kind is recomputed at the destination and compared. FZ_ERR_FORMAT
+ * names tensor, file and byte range for: another model (names, shapes), damage, a hole; all ranks
+ * return the same. Tensors that are trainable here and frozen there (or the other way) load weights
  * from where they are; missing moments become zero; said in one line. Collective over world. */
 fz_status fz_ckpt_load(const fz_group *world, const char *dir, int64_t step, const fz_state *state);
 /* Weights only, moments left alone (init_from): path names a step directory. */
 fz_status fz_ckpt_load_weights(const fz_group *world, const char *path, const fz_state *state);
+/* Both of them: path names a step directory; stats may be NULL. */
+fz_status fz_ckpt_load_path(const fz_group *world, const char *path, fz_ckpt_moments moments,
+                            const fz_state *state, fz_ckpt_load_stats *stats);
 
 #endif

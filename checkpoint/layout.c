@@ -93,18 +93,71 @@ int64_t fz_box_offset(const fz_box *box, const int64_t at[FZ_MAX_AXES])
     return offset;
 }
 
-bool fz_runs_next(fz_runs *runs, int64_t *in_first, int64_t *in_second)
+/* The next position of the axes up to `axis`; those behind it begin again. */
+static void advance(fz_runs *runs, int axis)
 {
-    if (runs->is_done) return false;
-    *in_first = fz_box_offset(&runs->first, runs->at);
-    *in_second = fz_box_offset(&runs->second, runs->at);
-    int axis = runs->axis - 1;
     for (; axis >= 0; axis--) {
         if (++runs->at[axis] < runs->part.hi[axis]) break;
         runs->at[axis] = runs->part.lo[axis];
     }
     runs->is_done = axis < 0;
+}
+
+bool fz_runs_next(fz_runs *runs, int64_t *in_first, int64_t *in_second)
+{
+    if (runs->is_done) return false;
+    *in_first = fz_box_offset(&runs->first, runs->at);
+    *in_second = fz_box_offset(&runs->second, runs->at);
+    advance(runs, runs->axis - 1);
     return true;
+}
+
+/* Coordinates of an element of a box that is not empty. */
+static void find_position(const fz_box *box, int64_t flat, int64_t at[FZ_MAX_AXES])
+{
+    for (int axis = FZ_MAX_AXES - 1; axis >= 0; axis--) {
+        const int64_t n = box->hi[axis] - box->lo[axis];
+        at[axis] = box->lo[axis] + flat % n;
+        flat /= n;
+    }
+}
+
+void fz_runs_seek(fz_runs *runs, int64_t flat)
+{
+    int64_t wanted[FZ_MAX_AXES];
+    int axis = 0;
+
+    if (fz_box_elements(&runs->part) == 0) return;
+    runs->is_done = flat >= fz_box_elements(&runs->first);
+    if (runs->is_done) return;
+    find_position(&runs->first, flat, wanted);
+    memcpy(runs->at, runs->part.lo, sizeof runs->at);
+    for (; axis < runs->axis; axis++) {
+        if (wanted[axis] < runs->part.lo[axis]) return;
+        if (wanted[axis] >= runs->part.hi[axis]) break;
+        runs->at[axis] = wanted[axis];
+    }
+    /* Here all outer positions are behind flat, or the run begins where flat lies or around it. */
+    if (axis < runs->axis || fz_box_offset(&runs->first, runs->at) + runs->length <= flat)
+        advance(runs, axis - 1);
+}
+
+int64_t fz_box_count_below(const fz_box *part, const fz_box *box, int64_t flat)
+{
+    int64_t wanted[FZ_MAX_AXES], n = 0, below = fz_box_elements(part);
+
+    if (below == 0 || flat >= fz_box_elements(box)) return below;
+    find_position(box, flat, wanted);
+    for (int axis = 0; axis < FZ_MAX_AXES; axis++) {
+        const int64_t extent = part->hi[axis] - part->lo[axis];
+        int64_t before = wanted[axis] - part->lo[axis];
+        const bool is_inside_part = before >= 0 && before < extent;
+        below /= extent;
+        before = before < 0 ? 0 : before > extent ? extent : before;
+        n += before * below;
+        if (!is_inside_part) break;
+    }
+    return n;
 }
 
 /* the state */

@@ -43,6 +43,10 @@ typedef struct fz_runs {
 } fz_runs;
 fz_runs fz_runs_over(const fz_box *part, const fz_box *first, const fz_box *second);
 bool fz_runs_next(fz_runs *runs, int64_t *in_first, int64_t *in_second);
+/* Goes to the first run that ends behind element `flat` (>= 0) of the first box. */
+void fz_runs_seek(fz_runs *runs, int64_t flat);
+/* Elements of part, which lies in box, before element `flat` (>= 0) of box. */
+int64_t fz_box_count_below(const fz_box *part, const fz_box *box, int64_t flat);
 
 /* The view's part of its tensor's digest (core/checksum.h). */
 uint64_t fz_view_digest(const fz_state *state, const fz_state_view *view);

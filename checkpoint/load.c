@@ -1,32 +1,39 @@
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "checkpoint/blocks.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/directory.h"
+#include "checkpoint/exchange.h"
+#include "checkpoint/load_plan.h"
 #include "checkpoint/source.h"
+#include "checkpoint/wants.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
 
 enum { STEP, BASE, N_SOURCES };
+_Static_assert((int)N_SOURCES == (int)FZ_LOAD_SOURCES, "a plan is made over both");
 
-/* Bytes [begin, end) of a file hold what one view needs of one fragment. */
-typedef struct job {
-    int source, view;
-    int64_t row, file, begin, end;
-} job;
+static int64_t round_bytes = INT64_C(64) << 20;
+
+void fz_load_set_round_bytes(int64_t bytes)
+{
+    round_bytes = bytes;
+}
 
 typedef struct load {
     const fz_group *world; /* borrowed */
     const fz_state *state; /* borrowed */
-    bool is_weights_only;
+    fz_ckpt_moments moments;
     fz_source source[N_SOURCES]; /* BASE is open only if something comes from it */
-    job *jobs;                   /* owned */
-    int64_t n_jobs, room;
-    fz_blocks blocks; /* of the file that is being read */
+    int64_t n_mine;
+    fz_want *mine;  /* owned: what this rank needs from disk */
+    float **data;   /* owned: where each of them goes */
+    int64_t *hosts; /* owned: [size of world] */
+    fz_wants wants; /* of all ranks */
+    fz_load_plan plan;
+    fz_ckpt_load_stats stats;
 } load;
 
 /* What a view is filled from. Weights lie where they were trained or frozen; moments that were not
@@ -46,8 +53,9 @@ static origin origin_of(const load *l, int tensor, fz_state_kind kind)
                         .kind = was_trained ? FZ_STATE_MASTER : FZ_STATE_WEIGHT};
     return (origin){.source = STEP,
                     .kind = kind,
-                    .is_zero = !was_trained || l->source[STEP].index.info.has_weights_alone,
-                    .is_left_alone = l->is_weights_only};
+                    .is_zero = !was_trained || l->source[STEP].index.info.has_weights_alone ||
+                               l->moments == FZ_MOMENTS_ZERO,
+                    .is_left_alone = l->moments == FZ_MOMENTS_LEAVE};
 }
 
 /* opening */
@@ -69,8 +77,11 @@ static void tell_changes(const load *l)
     if (n_thawed + n_frozen > 0)
         fz_info("%s: %d tensors are trained from here on (moments start at zero), %d are frozen",
                 l->source[STEP].path, n_thawed, n_frozen);
-    if (l->source[STEP].index.info.has_weights_alone && !l->is_weights_only)
+    if (l->moments == FZ_MOMENTS_LEAVE) return;
+    if (l->source[STEP].index.info.has_weights_alone)
         fz_info("%s holds weights alone: moments start at zero", l->source[STEP].path);
+    else if (l->moments == FZ_MOMENTS_ZERO)
+        fz_info("%s: its moments are not used, they start at zero", l->source[STEP].path);
 }
 
 /* Opens the step and, where frozen weights are needed from it, its base. Collective. */
@@ -87,139 +98,69 @@ static fz_status open_sources(load *l, const char *path)
     return fz_source_check_model(l->state, &l->source[BASE]);
 }
 
-/* planning */
+/* filling */
 
-/* Elements of part that lie in the fragment's flat range. */
-static int64_t count_in_fragment(const fz_fragment *row, const fz_box *box, const fz_box *part)
+/* Lists what comes from disk, and zeroes what has no source. Local. */
+static fz_status list_wants(load *l)
 {
-    fz_runs runs;
-    int64_t n = 0, at, unused;
+    const fz_state *state = l->state;
 
-    if (row->a == 0 && row->b == fz_box_elements(box)) return fz_box_elements(part);
-    runs = fz_runs_over(part, box, box);
-    while (fz_runs_next(&runs, &at, &unused)) {
-        const int64_t from = at > row->a ? at : row->a;
-        const int64_t to = at + runs.length < row->b ? at + runs.length : row->b;
-        if (to > from) n += to - from;
-    }
-    return n;
-}
-
-static fz_status add_job(load *l, int source, int64_t row_n, int view, const fz_box *part)
-{
-    const fz_fragment *row = &l->source[source].index.rows[row_n];
-    const fz_box box = fz_box_of_fragment(row);
-    int64_t last[FZ_MAX_AXES];
-
-    for (int axis = 0; axis < FZ_MAX_AXES; axis++)
-        last[axis] = part->hi[axis] - 1;
-    int64_t from = fz_box_offset(&box, part->lo), to = fz_box_offset(&box, last) + 1;
-    if (from < row->a) from = row->a;
-    if (to > row->b) to = row->b;
-    if (l->n_jobs == l->room) {
-        l->room = 2 * l->room + 256;
-        FZ_TRY(fz_realloc((void **)&l->jobs, (size_t)l->room * sizeof *l->jobs, "list of reads"));
-    }
-    l->jobs[l->n_jobs++] = (job){.source = source,
-                                 .view = view,
-                                 .row = row_n,
-                                 .file = row->file,
-                                 .begin = row->offset + (from - row->a) * 4,
-                                 .end = row->offset + (to - row->a) * 4};
-    return FZ_OK;
-}
-
-static fz_status plan_view(load *l, int i)
-{
-    const fz_state_view *view = &l->state->views[i];
-    const fz_state_tensor *tensor = &l->state->tensors[view->tensor];
-    const fz_box wanted = fz_box_of_view(view, tensor->ndim);
-    const int64_t n = fz_box_elements(&wanted);
-    const origin from = origin_of(l, view->tensor, view->kind);
-    const fz_source *source = &l->source[from.source];
-    int64_t n_found = 0;
-
-    if (n == 0 || from.is_left_alone) return FZ_OK;
-    if (from.is_zero) {
-        memset(view->data, 0, (size_t)n * sizeof *view->data);
-        return FZ_OK;
-    }
-    int64_t row = source->head[(int)from.kind * l->state->n_tensors + view->tensor];
-    for (; row >= 0; row = source->next[row]) {
-        const fz_box box = fz_box_of_fragment(&source->index.rows[row]);
-        const fz_box part = fz_box_intersect(&box, &wanted);
-        if (fz_box_elements(&part) == 0) continue;
-        const int64_t n_here = count_in_fragment(&source->index.rows[row], &box, &part);
-        n_found += n_here;
-        if (n_here > 0) FZ_TRY(add_job(l, from.source, row, i, &part));
-    }
-    FZ_CHECK(n_found == n, FZ_ERR_FORMAT,
-             "%s: its fragments hold %lld of %lld elements of %s of tensor %s", source->path,
-             (long long)n_found, (long long)n, FZ_KIND_NAMES[from.kind], tensor->name);
-    return FZ_OK;
-}
-
-static int compare_jobs(const void *x, const void *y)
-{
-    const job *a = x, *b = y;
-
-    if (a->source != b->source) return a->source < b->source ? -1 : 1;
-    if (a->file != b->file) return a->file < b->file ? -1 : 1;
-    if (a->begin != b->begin) return a->begin < b->begin ? -1 : 1;
-    return a->view < b->view ? -1 : a->view > b->view;
-}
-
-/* reading */
-
-/* Jobs of one file, by their first byte: every block that any of them needs is read once. */
-static fz_status read_jobs(load *l, const job *jobs, int64_t n)
-{
-    fz_blocks *blocks = &l->blocks;
-    const fz_index *index = &blocks->source->index;
-    int64_t at = 0;
-
-    for (int64_t first = 0; first < n;) {
-        if (jobs[first].end <= at) {
-            first++;
+    FZ_TRY(fz_state_check(state));
+    FZ_TRY(FZ_NEW(&l->mine, state->n_views));
+    FZ_TRY(FZ_NEW(&l->data, state->n_views));
+    FZ_TRY(FZ_NEW(&l->hosts, fz_group_size(l->world)));
+    for (int i = 0; i < state->n_views; i++) {
+        const fz_state_view *view = &state->views[i];
+        const fz_box box = fz_box_of_view(view, state->tensors[view->tensor].ndim);
+        const int64_t n = fz_box_elements(&box);
+        const origin from = origin_of(l, view->tensor, view->kind);
+        if (n == 0 || from.is_left_alone) continue;
+        if (from.is_zero) {
+            memset(view->data, 0, (size_t)n * sizeof *view->data);
             continue;
         }
-        if (at < jobs[first].begin) at = jobs[first].begin;
-        FZ_TRY(fz_blocks_read(blocks, &index->rows[jobs[first].row], at));
-        for (int64_t i = first; i < n && jobs[i].begin < blocks->end; i++) {
-            const fz_state_view *view = &l->state->views[jobs[i].view];
-            const fz_box wanted = fz_box_of_view(view, l->state->tensors[view->tensor].ndim);
-            if (jobs[i].end > blocks->begin)
-                fz_blocks_copy(blocks, &index->rows[jobs[i].row], &wanted, view->data);
-        }
-        at = blocks->end;
+        fz_want *want = &l->mine[l->n_mine];
+        *want = (fz_want){.source = from.source, .tensor = view->tensor, .kind = (int)from.kind};
+        memcpy(want->lo, box.lo, sizeof box.lo);
+        memcpy(want->hi, box.hi, sizeof box.hi);
+        l->data[l->n_mine++] = view->data;
     }
     return FZ_OK;
 }
 
-static fz_status read_file(load *l, const job *jobs, int64_t n)
+static fz_status make_plan(load *l)
 {
-    FZ_TRY(fz_blocks_open(&l->blocks, &l->source[jobs->source], jobs->file));
-    const fz_status status = read_jobs(l, jobs, n);
-    const fz_status closed = fz_blocks_close(&l->blocks);
-    return status != FZ_OK ? status : closed;
+    const fz_load_plan_args args = {.sources = l->source,
+                                    .wants = &l->wants,
+                                    .hosts = l->hosts,
+                                    .rank = fz_group_rank(l->world),
+                                    .round_bytes = round_bytes};
+
+    FZ_TRY(fz_load_plan_make(&args, &l->plan));
+    l->stats.bytes_of_job = l->plan.bytes_of_job;
+    l->stats.extra_bytes =
+        (int64_t)fz_load_plan_bytes(&l->plan) +
+        (l->n_mine + l->wants.first[l->wants.n_classes]) * (int64_t)sizeof *l->mine;
+    return FZ_OK;
 }
 
-/* This rank's part; Local. */
-static fz_status fill_views(load *l)
+static fz_status plan_together(load *l)
 {
-    FZ_TRY(fz_state_check(l->state));
-    for (int i = 0; i < l->state->n_views; i++)
-        FZ_TRY(plan_view(l, i));
-    if (l->n_jobs == 0) return FZ_OK;
-    qsort(l->jobs, (size_t)l->n_jobs, sizeof *l->jobs, compare_jobs);
-    for (int64_t first = 0, end; first < l->n_jobs; first = end) {
-        const job *j = &l->jobs[first];
-        for (end = first;
-             end < l->n_jobs && l->jobs[end].source == j->source && l->jobs[end].file == j->file;)
-            end++;
-        FZ_TRY(read_file(l, j, end - first));
-    }
-    return FZ_OK;
+    FZ_TRY(fz_agree(l->world, list_wants(l)));
+    FZ_TRY(fz_group_hosts(l->world, l->hosts));
+    FZ_TRY(fz_wants_gather(l->world, l->mine, l->n_mine, &l->wants));
+    return fz_agree(l->world, make_plan(l));
+}
+
+static fz_status fill_views(const load *l, fz_ckpt_load_stats *stats)
+{
+    const fz_exchange_args args = {.group = l->world,
+                                   .sources = l->source,
+                                   .wants = &l->wants,
+                                   .plan = &l->plan,
+                                   .data = l->data};
+
+    return fz_exchange_run(&args, stats);
 }
 
 /* the proof */
@@ -249,8 +190,9 @@ static fz_status compare_replicas(const load *l, const uint64_t *views, fz_fragm
                                   uint64_t *digests, int *view_of, int64_t *counts)
 {
     const int rank = fz_group_rank(l->world), size = fz_group_size(l->world);
-    const unsigned mask = l->is_weights_only ? 1u << FZ_STATE_MASTER | 1u << FZ_STATE_WEIGHT
-                                             : (1u << FZ_N_STATE_KINDS) - 1;
+    const unsigned mask = l->moments == FZ_MOMENTS_LEAVE
+                              ? 1u << FZ_STATE_MASTER | 1u << FZ_STATE_WEIGHT
+                              : (1u << FZ_N_STATE_KINDS) - 1;
     fz_fragment *all_rows = NULL;
     uint64_t *all_digests = NULL;
     int64_t n_all = 0;
@@ -318,9 +260,29 @@ static fz_status prove(const load *l)
 
 /* all of it */
 
-static fz_status load_path(const fz_group *world, const char *path, const fz_state *state,
-                           bool is_weights_only)
+static void reset(load *l)
 {
+    for (int i = 0; i < N_SOURCES; i++)
+        fz_source_reset(&l->source[i]);
+    fz_free(&l->mine);
+    fz_free(&l->data);
+    fz_free(&l->hosts);
+    fz_wants_reset(&l->wants);
+    fz_load_plan_reset(&l->plan);
+}
+
+static fz_status load_all(load *l, const char *path)
+{
+    FZ_TRY(open_sources(l, path));
+    FZ_TRY(plan_together(l));
+    FZ_TRY(fill_views(l, &l->stats));
+    return prove(l);
+}
+
+fz_status fz_ckpt_load_path(const fz_group *world, const char *path, fz_ckpt_moments moments,
+                            const fz_state *state, fz_ckpt_load_stats *stats)
+{
+    const double start = fz_clock_s();
     load *l = NULL;
 
     fz_status status = fz_agree(world, FZ_NEW(&l, 1));
@@ -328,16 +290,13 @@ static fz_status load_path(const fz_group *world, const char *path, const fz_sta
         fz_free(&l);
         return status;
     }
-    *l = (load){.world = world, .state = state, .is_weights_only = is_weights_only};
+    *l = (load){.world = world, .state = state, .moments = moments};
     fz_span_begin("checkpoint load", FZ_SHARE_CKPT);
-    status = open_sources(l, path);
-    if (status == FZ_OK) status = fz_agree(world, fill_views(l));
-    if (status == FZ_OK) status = prove(l);
+    status = load_all(l, path);
     fz_span_end();
-    fz_blocks_reset(&l->blocks);
-    fz_free(&l->jobs);
-    for (int i = 0; i < N_SOURCES; i++)
-        fz_source_reset(&l->source[i]);
+    l->stats.seconds = fz_clock_s() - start;
+    if (stats) *stats = l->stats;
+    reset(l);
     fz_free(&l);
     return status;
 }
@@ -348,7 +307,7 @@ fz_status fz_ckpt_load(const fz_group *world, const char *dir, int64_t step, con
 
     fz_step_name(name, step);
     FZ_TRY(fz_disk_join(path, dir, name));
-    return load_path(world, path, state, false);
+    return fz_ckpt_load_path(world, path, FZ_MOMENTS_KEEP, state, NULL);
 }
 
 fz_status fz_ckpt_load_weights(const fz_group *world, const char *path, const fz_state *state)
@@ -359,5 +318,5 @@ fz_status fz_ckpt_load_weights(const fz_group *world, const char *path, const fz
     strcpy(clean, path);
     for (size_t n = strlen(clean); n > 1 && clean[n - 1] == '/'; n--)
         clean[n - 1] = 0;
-    return load_path(world, clean, state, true);
+    return fz_ckpt_load_path(world, clean, FZ_MOMENTS_LEAVE, state, NULL);
 }

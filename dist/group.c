@@ -60,6 +60,28 @@ fz_status fz_group_split(const fz_group *group, int color, int key, fz_group **g
     return status;
 }
 
+/* A collective on the host's communicator, which is freed in any case. */
+static int lowest_on_host(const fz_group *group, int64_t *lowest)
+{
+    MPI_Comm host;
+    int code =
+        MPI_Comm_split_type(group->comm, MPI_COMM_TYPE_SHARED, group->rank, MPI_INFO_NULL, &host);
+
+    if (code != MPI_SUCCESS) return code;
+    *lowest = group->rank;
+    code = fz_mpi_bcast(lowest, 1, MPI_INT64_T, 0, host); /* ordered by rank: 0 is the lowest */
+    MPI_Comm_free(&host);
+    return code;
+}
+
+fz_status fz_group_hosts(const fz_group *group, int64_t *host)
+{
+    int64_t lowest = 0;
+
+    FZ_TRY(fz_mpi_check(lowest_on_host(group, &lowest), "split by host"));
+    return fz_allgather(group, &lowest, sizeof lowest, host);
+}
+
 /* agree and same */
 
 fz_status fz_agree(const fz_group *group, fz_status mine)

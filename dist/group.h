@@ -46,6 +46,9 @@ fz_status fz_allgatherv_float(const fz_group *group, const float *mine, const in
 fz_status fz_gatherv_bytes(const fz_group *group, const void *mine, int64_t n_mine, void *all,
                            const int64_t *counts, int root);
 
+/* host[r]: the lowest rank of the group on the host of rank r. host has the group's size. */
+fz_status fz_group_hosts(const fz_group *group, int64_t *host);
+
 /* Point to point inside the group, non-blocking; Local, matched by (peer, tag, order). A request
  * is the caller's struct; wait on a never-started or finished one returns at once. */
 typedef struct fz_request {

@@ -1,0 +1,253 @@
+#include "checkpoint/load_rounds.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/memory.h"
+
+/* The cuts of one class in a block. */
+typedef struct part {
+    int64_t first_cut, n_cuts, bytes;
+    int class_n;
+} part;
+
+/* The part that begins at cut `at`, if the block has one there. */
+static bool next_part(const fz_load_plan *plan, const fz_load_block *block, int64_t *at, part *p)
+{
+    const int64_t end = block[1].first_cut;
+
+    if (*at >= end) return false;
+    *p = (part){.first_cut = *at, .class_n = plan->cuts[*at].class_n};
+    for (; *at < end && plan->cuts[*at].class_n == p->class_n; ++*at) {
+        p->bytes += 4 * (int64_t)plan->cuts[*at].n;
+        p->n_cuts++;
+    }
+    return true;
+}
+
+/* readers */
+
+typedef struct choosing {
+    const fz_load_plan_args *args;
+    const fz_load_plan *plan;
+    int64_t *load; /* owned: bytes that each rank reads already */
+    int64_t *host; /* owned: bytes that each host needs of the block at hand, else 0 */
+} choosing;
+
+static int64_t *host_of(const choosing *c, int rank)
+{
+    return &c->host[c->args->hosts[rank]];
+}
+
+/* Calls for every rank that needs something of the block. */
+#define EACH_NEED(c, block, p, member)                                                             \
+    for (int64_t at_ = (block)->first_cut; next_part((c)->plan, (block), &at_, &(p));)             \
+        for (int member = (c)->args->wants->first_member[(p).class_n];                             \
+             member < (c)->args->wants->first_member[(p).class_n + 1]; member++)
+
+static void choose_reader(const choosing *c, fz_load_block *block)
+{
+    const int *members = c->args->wants->members;
+    int64_t most = 0, most_on_host = 0, n_needing = 0;
+    int best = -1;
+    part p;
+
+    EACH_NEED(c, block, p, i)
+    {
+        *host_of(c, members[i]) += p.bytes;
+        if (p.bytes > most) most = p.bytes;
+        n_needing++;
+    }
+    EACH_NEED(c, block, p, i)
+    {
+        const int64_t on_host = *host_of(c, members[i]);
+        if (2 * p.bytes >= most && on_host > most_on_host) most_on_host = on_host;
+    }
+    EACH_NEED(c, block, p, i)
+    {
+        const int rank = members[i];
+        if (2 * p.bytes < most || 2 * *host_of(c, rank) < most_on_host) continue;
+        if (best < 0 || c->load[rank] < c->load[best] ||
+            (c->load[rank] == c->load[best] && rank < best))
+            best = rank;
+    }
+    EACH_NEED(c, block, p, i) * host_of(c, members[i]) = 0;
+    block->reader = best;
+    block->is_shared = n_needing > 1;
+    c->load[best] += block->end - block->begin;
+}
+
+fz_status fz_load_choose_readers(const fz_load_plan_args *args, fz_load_plan *plan)
+{
+    choosing c = {.args = args, .plan = plan};
+
+    fz_status status = FZ_NEW(&c.load, args->wants->size);
+    if (status == FZ_OK) status = FZ_NEW(&c.host, args->wants->size);
+    for (int64_t i = 0; i < plan->n_blocks && status == FZ_OK; i++)
+        choose_reader(&c, &plan->blocks[i]);
+    fz_free(&c.load);
+    fz_free(&c.host);
+    return status;
+}
+
+/* rounds */
+
+typedef struct rank_clock { /* of one rank: the round it is in, and its bytes there */
+    int send_round, receive_round;
+    int64_t sent, received;
+    int64_t n_sent, n_received; /* messages, for the requests */
+} rank_clock;
+
+typedef struct turn { /* a shared block as the n-th of its reader */
+    int64_t n, block;
+    int reader;
+} turn;
+
+typedef struct scheduling {
+    const fz_load_plan_args *args;
+    fz_load_plan *plan;
+    rank_clock *clocks; /* owned: [size] */
+    turn *turns;        /* owned */
+    int64_t n_turns;
+} scheduling;
+
+/* All readers' first blocks, then all second ones: so they work side by side. */
+static int compare_turns(const void *x, const void *y)
+{
+    const turn *a = x, *b = y;
+
+    if (a->n != b->n) return a->n < b->n ? -1 : 1;
+    return (a->reader > b->reader) - (a->reader < b->reader);
+}
+
+static fz_status list_turns(scheduling *s)
+{
+    const fz_load_plan *plan = s->plan;
+    int64_t *n_of = NULL;
+
+    FZ_TRY(FZ_NEW(&s->turns, plan->n_blocks));
+    FZ_TRY(FZ_NEW(&n_of, s->args->wants->size));
+    for (int64_t i = 0; i < plan->n_blocks; i++) {
+        const int reader = plan->blocks[i].reader;
+        if (!plan->blocks[i].is_shared) continue;
+        s->turns[s->n_turns++] = (turn){.n = n_of[reader]++, .block = i, .reader = reader};
+    }
+    fz_free(&n_of);
+    if (s->n_turns > 0) qsort(s->turns, (size_t)s->n_turns, sizeof *s->turns, compare_turns);
+    return FZ_OK;
+}
+
+static fz_status keep(fz_load_message **list, int64_t *n, int64_t *room, const fz_load_message *new)
+{
+    if (*n == *room) {
+        *room = 2 * *room + 64;
+        FZ_TRY(fz_realloc((void **)list, (size_t)*room * sizeof **list, "messages of a load"));
+    }
+    (*list)[(*n)++] = *new;
+    return FZ_OK;
+}
+
+/* The first round in which both have room for the message. is_packed: the sender has the part
+ * packed already in the round in which it is. */
+static int find_round(const scheduling *s, const rank_clock *from, const rank_clock *to,
+                      int64_t bytes, bool is_packed)
+{
+    const int64_t most = s->args->round_bytes;
+    int round = from->send_round > to->receive_round ? from->send_round : to->receive_round;
+
+    if (round == to->receive_round && to->received > 0 && to->received + bytes > most) round++;
+    if (round == from->send_round && !is_packed && from->sent > 0 && from->sent + bytes > most)
+        round++;
+    return round;
+}
+
+static void enter_rounds(rank_clock *from, rank_clock *to, int round)
+{
+    if (round > from->send_round) {
+        from->send_round = round;
+        from->sent = from->n_sent = 0;
+    }
+    if (round > to->receive_round) {
+        to->receive_round = round;
+        to->received = to->n_received = 0;
+    }
+}
+
+static void raise_to(int64_t *most, int64_t value)
+{
+    if (value > *most) *most = value;
+}
+
+static fz_status send_to(scheduling *s, const fz_load_block *block, const part *p, int to_rank,
+                         int *packed_in)
+{
+    fz_load_plan *plan = s->plan;
+    rank_clock *from = &s->clocks[block->reader], *to = &s->clocks[to_rank];
+    const bool is_packed = *packed_in == from->send_round;
+    const int round = find_round(s, from, to, p->bytes, is_packed);
+    fz_load_message message = {.block = block - plan->blocks,
+                               .first_cut = p->first_cut,
+                               .n_cuts = p->n_cuts,
+                               .bytes = p->bytes,
+                               .round = round};
+
+    enter_rounds(from, to, round);
+    if (*packed_in != round) from->sent += p->bytes;
+    *packed_in = round;
+    to->received += p->bytes;
+    from->n_sent++;
+    to->n_received++;
+    if (round >= plan->n_rounds) plan->n_rounds = round + 1;
+    if (block->reader == s->args->rank) {
+        message.peer = to_rank;
+        raise_to(&plan->send_bytes, from->sent);
+        raise_to(&plan->n_in_flight, from->n_sent);
+        return keep(&plan->sends, &plan->n_sends, &plan->send_room, &message);
+    }
+    if (to_rank != s->args->rank) return FZ_OK;
+    message.peer = block->reader;
+    raise_to(&plan->receive_bytes, to->received);
+    raise_to(&plan->n_in_flight, to->n_received);
+    return keep(&plan->receives, &plan->n_receives, &plan->receive_room, &message);
+}
+
+/* Members from the reader's neighbour on, so that not all readers begin with the same one. */
+static fz_status send_part(scheduling *s, const fz_load_block *block, const part *p)
+{
+    const fz_wants *wants = s->args->wants;
+    const int *members = wants->members + wants->first_member[p->class_n];
+    const int n = wants->first_member[p->class_n + 1] - wants->first_member[p->class_n];
+    int start = 0, packed_in = -1;
+
+    while (start < n && members[start] <= block->reader)
+        start++;
+    for (int i = 0; i < n; i++) {
+        const int to = members[(start + i) % n];
+        if (to != block->reader) FZ_TRY(send_to(s, block, p, to, &packed_in));
+    }
+    return FZ_OK;
+}
+
+static fz_status schedule(scheduling *s)
+{
+    FZ_TRY(list_turns(s));
+    FZ_TRY(FZ_NEW(&s->clocks, s->args->wants->size));
+    for (int64_t i = 0; i < s->n_turns; i++) {
+        const fz_load_block *block = &s->plan->blocks[s->turns[i].block];
+        int64_t at = block->first_cut;
+        part p;
+        while (next_part(s->plan, block, &at, &p))
+            FZ_TRY(send_part(s, block, &p));
+    }
+    return FZ_OK;
+}
+
+fz_status fz_load_make_rounds(const fz_load_plan_args *args, fz_load_plan *plan)
+{
+    scheduling s = {.args = args, .plan = plan};
+
+    const fz_status status = schedule(&s);
+    fz_free(&s.clocks);
+    fz_free(&s.turns);
+    return status;
+}
