@@ -11,3 +11,6 @@ fz_test(parallel/test_layouts LIBS fz_parallel RANKS 8 TIMEOUT 400 LABELS slow)
 fz_test(parallel/test_parity LIBS fz_launch RANKS 1 SLOW_RANKS 4 TIMEOUT 120)
 target_sources(parallel_test_parity PRIVATE ${CMAKE_SOURCE_DIR}/tests/parallel/parity_watch.c
                ${CMAKE_SOURCE_DIR}/tests/support/parity.c)
+
+# Checkpoints across layouts.
+fz_test(parallel/test_ckpt_matrix LIBS fz_parallel fz_checkpoint RANKS 8 TIMEOUT 300 LABELS slow)
