@@ -20,3 +20,4 @@ add_executable(checkpoint_safetensors_peer ${CMAKE_CURRENT_LIST_DIR}/safetensors
 target_link_libraries(checkpoint_safetensors_peer PRIVATE fz_checkpoint)
 fz_test(checkpoint/test_power LIBS fz_checkpoint TIMEOUT 120 LABELS slow)
 fz_test(checkpoint/test_crash LIBS fz_checkpoint TIMEOUT 150 LABELS slow)
+fz_test(checkpoint/test_flips LIBS fz_checkpoint TIMEOUT 150 LABELS slow)
