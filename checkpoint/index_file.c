@@ -228,6 +228,19 @@ fz_status fz_ckpt_index_write(const char *path, const fz_index *index, int64_t *
 
 /* reading */
 
+/* So few elements that their bytes can be counted. */
+static bool shape_is_sound(const fz_state_tensor *tensor)
+{
+    int64_t elements = 1;
+
+    for (int axis = 0; axis < tensor->ndim; axis++) {
+        const int64_t n = tensor->shape[axis];
+        if (n < 0 || (n > 0 && elements > INT64_MAX / 16 / n)) return false;
+        if (n > 0) elements *= n;
+    }
+    return true;
+}
+
 static fz_status get_columns(hid_t group, fz_index *index, columns *c)
 {
     const int64_t width[2] = {0, FZ_MAX_AXES};
@@ -255,6 +268,8 @@ static fz_status get_columns(hid_t group, fz_index *index, columns *c)
         tensor->ndim = (int)c->ndim[t];
         tensor->trainable = c->trainable[t] != 0;
         memcpy(tensor->shape, c->shape[t], sizeof tensor->shape);
+        FZ_CHECK(shape_is_sound(tensor), FZ_ERR_FORMAT, "index: tensor %s has no such shape",
+                 tensor->name);
     }
     return FZ_OK;
 }
@@ -377,6 +392,7 @@ static fz_status check_rows(const fz_index *index)
             const fz_arena_place arena = index->files[f].arena[kind];
             const int64_t first = index->files[f].first_block[kind];
             FZ_CHECK(arena.offset >= 0 && arena.bytes >= 0 && first >= 0 &&
+                         index->files[f].size <= INT64_MAX / 2 &&
                          arena.offset <= index->files[f].size &&
                          arena.bytes <= index->files[f].size - arena.offset &&
                          first <= index->n_blocks &&

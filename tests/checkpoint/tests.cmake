@@ -12,6 +12,7 @@ fz_test(checkpoint/test_safetensors_write LIBS fz_checkpoint)
 fz_test(checkpoint/test_coverage LIBS fz_checkpoint)
 fz_test(checkpoint/test_view LIBS fz_checkpoint RANKS 1 SLOW_RANKS 3)
 fz_test(checkpoint/test_fixture LIBS fz_checkpoint RANKS 1 3)
+fz_test(checkpoint/test_compare LIBS fz_checkpoint)
 fz_test(checkpoint/test_stream LIBS fz_checkpoint RANKS 1 SLOW_RANKS 4)
 fz_test(checkpoint/test_read_ahead LIBS fz_checkpoint RANKS 1)
 

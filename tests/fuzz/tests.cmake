@@ -44,3 +44,12 @@ endfunction()
 fz_fuzz(safetensors SECONDS 30
         SOURCES checkpoint/safetensors_parse.c core/memory.c core/status.c core/fault.c core/assert.c
         LIBS ${JANSSON_LDFLAGS})
+fz_fuzz(manifest SECONDS 10
+        SOURCES checkpoint/manifest.c checkpoint/disk.c core/checksum.c core/rng.c core/log.c core/clock.c
+                core/memory.c core/status.c core/fault.c core/assert.c)
+fz_fuzz(index SECONDS 10
+        SOURCES checkpoint/index_file.c checkpoint/h5.c checkpoint/layout.c checkpoint/source.c checkpoint/coverage.c
+                checkpoint/compare.c checkpoint/find.c checkpoint/directory.c checkpoint/shard_file.c checkpoint/block_writer.c
+                checkpoint/direct.c checkpoint/crc_combine.c checkpoint/manifest.c checkpoint/disk.c core/checksum.c core/rng.c
+                core/log.c core/clock.c core/memory.c core/status.c core/fault.c core/assert.c
+        LIBS ${HDF5_CFLAGS} ${HDF5_LDFLAGS})
