@@ -7,6 +7,7 @@
 #include "tests/checkpoint/tamper.h"
 
 #include "checkpoint/compare.h"
+#include "checkpoint/row_digest.h"
 #include "checkpoint/verify.h"
 
 static char scratch[FZ_PATH_BYTES];
@@ -138,6 +139,55 @@ static void values_are_counted_and_placed(void **state)
     assert_int_equal(fz_compare_values(a, a, 6).n, 0);
 }
 
+/* A file of two blocks, made by hand: a box in two flat ranges, the cut beside a block's border. */
+static void digests_of_cut_fragments_add_up(void **state)
+{
+    enum { ROWS = 1031, COLS = 4999, N = ROWS * COLS, CUT = (FZ_BLOCK_BYTES - 20) / 4 };
+    fz_state_tensor tensor = {.name = "t", .ndim = 2, .shape = {ROWS, COLS}, .trainable = true};
+    fz_fragment rows[2] = {{.b = CUT, .hi = {ROWS, COLS, 1, 1, 1}},
+                           {.offset = CUT * 4, .a = CUT, .b = N, .hi = {ROWS, COLS, 1, 1, 1}}};
+    fz_index_file file = {.size = N * 4, .arena[0] = {.bytes = N * 4}};
+    uint32_t crcs[2];
+    uint64_t digests[2];
+    static fz_source source;
+    char path[FZ_PATH_BYTES];
+    float *x = NULL;
+
+    (void)state;
+    assert_ok(FZ_NEW(&x, N));
+    for (int64_t i = 0; i < N; i++)
+        x[i] = (float)(i % 8191);
+    crcs[0] = fz_crc32c(0, x, FZ_BLOCK_BYTES);
+    crcs[1] = fz_crc32c(0, (char *)x + FZ_BLOCK_BYTES, N * 4 - FZ_BLOCK_BYTES);
+    source.index = (fz_index){.n_tensors = 1,
+                              .tensors = &tensor,
+                              .n_rows = 2,
+                              .rows = rows,
+                              .n_files = 1,
+                              .files = &file,
+                              .n_blocks = 2,
+                              .crcs = crcs};
+    fz_disk_join(source.path, scratch, "by-hand");
+    assert_ok(fz_disk_make_directory(source.path));
+    fz_disk_join(path, source.path, "s00");
+    assert_ok(fz_disk_make_directory(path));
+    fz_disk_join(path, source.path, "s00/rank-00000.h5");
+    assert_ok(fz_disk_write_file(path, x, (size_t)N * 4));
+    assert_ok(fz_row_digests(&source, digests));
+    assert_true(digests[0] == fz_digest32(x, 0, CUT));
+    assert_true(digests[0] + digests[1] == fz_digest32(x, 0, N));
+
+    /* A box in the middle: its runs are pieces of the tensor's rows. */
+    rows[0] = (fz_fragment){.a = 3, .b = 700, .lo = {5, 100, 0, 0, 0}, .hi = {9, 300, 1, 1, 1}};
+    source.index.n_rows = 1;
+    assert_ok(fz_row_digests(&source, digests));
+    uint64_t expected = 0;
+    for (int64_t i = 3; i < 700; i++)
+        expected += fz_digest32(&x[i - 3], (5 + i / 200) * COLS + 100 + i % 200, 1);
+    assert_true(digests[0] == expected);
+    fz_free(&x);
+}
+
 static void keep_text(void *context, const char *text)
 {
     snprintf(context, 1024, "%s", text);
@@ -208,6 +258,7 @@ int main(void)
         cmocka_unit_test(layouts_do_not_matter_and_values_do),
         cmocka_unit_test(each_difference_is_told),
         cmocka_unit_test(values_are_counted_and_placed),
+        cmocka_unit_test(digests_of_cut_fragments_add_up),
         cmocka_unit_test(digests_find_what_checksums_cannot),
         cmocka_unit_test(no_flip_goes_unseen),
     };
