@@ -12,10 +12,11 @@ extern const char *const FZ_IO_NAMES[FZ_N_IO]; /* "auto", "direct", "buffered" *
 /* Of this process from here on; AUTO at start. Local. */
 void fz_io_set(fz_io io);
 
-/* How a save of about `bytes` bytes (of all ranks) into the folder dir goes. AUTO: buffered up to
- * 256 MiB, where a probe takes longer than it can win; above that the faster of two probes of 64
- * MiB, made once per process and file system, which an info line reports. DIRECT where the file
- * system refuses it is buffered, with a warning. Rank 0 decides for all. Collective over world. */
+/* How a save of about `bytes` bytes (of all ranks) into the folder dir goes. AUTO: buffered below
+ * 1 GiB, where a probe takes longer than it can win; above that direct, unless buffered is twice as
+ * fast in two probes of 128 MiB, made once per process and file system, which an info line reports.
+ * DIRECT where the file system refuses it is buffered, with a warning. Rank 0 decides for all.
+ * Collective over world. */
 fz_status fz_io_choose(const fz_group *world, const char *dir, int64_t bytes, bool *is_direct);
 
 /* Writes, once from a buffer that is filled, n_blocks times block_bytes (a multiple of 4096) to a

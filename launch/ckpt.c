@@ -53,6 +53,7 @@ static const struct {
     {"rebuild-index", "index and manifest anew from the shards", fz_ckpt_rebuild_index, false},
     {"gc", "removes what nobody needs", fz_ckpt_gc, false},
     {"view", "one HDF5 file with whole tensors", fz_ckpt_view, false},
+    {"bench", "how near all this comes to what the disk can do", fz_ckpt_bench, false},
 };
 
 static void help(void)

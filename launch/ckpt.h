@@ -7,6 +7,7 @@
 /* As in launch/commands.h. */
 int fz_ckpt_import(int argc, char **argv);
 int fz_ckpt_export(int argc, char **argv);
+int fz_ckpt_bench(int argc, char **argv);
 
 /* The model of the session's config: model, train, program. Nothing of its size is allocated.
  * Collective over the world. */

@@ -383,9 +383,9 @@ static fz_status run(exporter *e, const fz_options *options)
 
 static void stop(exporter *e)
 {
+    fz_safetensors_writer_destroy(&e->writer);
     /* Only what this command made: its own folder, under a name that did not exist. */
     if (e->has_tmp) fz_disk_remove_tree(e->tmp);
-    fz_safetensors_writer_destroy(&e->writer);
     fz_ckpt_reader_close(&e->reader);
     fz_free(&e->tensors);
     fz_free(&e->mine);

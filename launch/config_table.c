@@ -128,7 +128,7 @@ static const fz_setting rows[] = {
         "steps between checkpoints; 0: only at the end"),
     INT("checkpoint.keep", checkpoint.keep, "3", 0, 1 << 20, FREE, "newest ones kept; 0: all"),
     CHOICE("checkpoint.io", checkpoint.io, "auto", "auto|direct|buffered", FREE,
-           "how large files are written: past the page cache or not; auto: the faster of a probe"),
+           "how large files are written: past the page cache or not; auto: as a probe suggests"),
     TEXT("checkpoint.init_from", checkpoint.init_from, "null", FREE,
          "a step directory whose weights a new run starts from"),
 };

@@ -134,7 +134,7 @@ static void ranks_choose_alike(void **state)
     const bool can = fz_io_probe(scratch, true, 2, 1 << 16, &seconds) == FZ_OK;
     assert_all_ranks(is_direct == can);
     fz_io_set(FZ_IO_AUTO);
-    assert_ok(fz_io_choose(world.group, dir, INT64_C(1) << 30, &is_direct));
+    assert_ok(fz_io_choose(world.group, dir, INT64_C(1) << 40, &is_direct));
     is_same = is_direct;
     assert_ok(fz_allreduce_sum_int(world.group, &is_same, 1));
     assert_all_ranks(is_same == (is_direct ? world.size : 0));
