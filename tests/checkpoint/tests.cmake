@@ -1,6 +1,7 @@
 fz_test(checkpoint/test_layout LIBS fz_checkpoint)
 fz_test(checkpoint/test_round_trip LIBS fz_checkpoint RANKS 1 2 4)
 fz_test(checkpoint/test_damage LIBS fz_checkpoint RANKS 1 2)
+fz_test(checkpoint/test_load_plan LIBS fz_checkpoint)
 fz_test(checkpoint/test_kill LIBS fz_checkpoint)
 fz_test(checkpoint/test_interop LIBS fz_checkpoint)
 fz_test(checkpoint/test_block_writer LIBS fz_checkpoint)
