@@ -55,6 +55,24 @@ static void same_accepts_equal_bytes_and_names_what_differs(void **state)
     assert_all_ranks(strstr(fz_last_error()->text, "seed: between 10 and 11") != NULL);
 }
 
+/* Tests run on one host: all name its lowest rank, that of the group and not of the world. */
+static void hosts_are_named_by_their_lowest_rank(void **state)
+{
+    fz_group *upper;
+    int64_t host[64] = {0};
+
+    (void)state;
+    assert_all_ranks(fz_group_hosts(world.group, host) == FZ_OK);
+    for (int r = 0; r < world.size; r++)
+        assert_all_ranks(host[r] == 0);
+    assert_all_ranks(fz_group_split(world.group, world.rank > 0, -world.rank, &upper) == FZ_OK);
+    memset(host, 1, sizeof host);
+    assert_all_ranks(fz_group_hosts(upper, host) == FZ_OK);
+    for (int r = 0; r < fz_group_size(upper); r++)
+        assert_int_equal(host[r], 0);
+    fz_group_destroy(&upper);
+}
+
 static void reductions_cover_every_element(void **state)
 {
     enum { N = 1000 };
@@ -223,6 +241,7 @@ int main(void)
         /* The same with calls that carry at most 104 bytes: how counts above INT_MAX are cut. */
         cmocka_unit_test_setup_teardown(same_accepts_equal_bytes_and_names_what_differs, cut_small,
                                         cut_normal),
+        cmocka_unit_test(hosts_are_named_by_their_lowest_rank),
         cmocka_unit_test_setup_teardown(reductions_cover_every_element, cut_small, cut_normal),
         cmocka_unit_test_setup_teardown(gathers_put_every_rank_at_its_place, cut_small, cut_normal),
         cmocka_unit_test_setup_teardown(messages_of_any_length_arrive_in_order, cut_small,
