@@ -15,3 +15,4 @@ target_sources(parallel_test_parity PRIVATE ${CMAKE_SOURCE_DIR}/tests/parallel/p
 # Checkpoints across layouts.
 fz_test(parallel/test_ckpt_matrix LIBS fz_parallel fz_checkpoint RANKS 8 TIMEOUT 300 LABELS slow)
 fz_test(parallel/test_ckpt_continue LIBS fz_parallel fz_checkpoint RANKS 8 TIMEOUT 300 LABELS slow)
+fz_test(parallel/test_ckpt_scale LIBS fz_parallel fz_checkpoint LABELS slow)
