@@ -4,8 +4,6 @@
  *
  * Arenas lie as a shard file has them, but for the length of its metadata.
  */
-#include <sys/mman.h>
-
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,14 +20,14 @@
 #include "core/memory.h"
 #include "core/rng.h"
 #include "parallel/plan.h"
-#include "parallel/rank_memory.h"
-#include "parallel/state.h"
+#include "tests/parallel/ghost_rank.h"
 
 enum { METADATA_BYTES = 1 << 20, N_TIMED = 64, HOST_RANKS = 8 };
 static const fz_mesh_shape SAVED_AT = {.pp = 8, .dp = 256, .tp = 8};
 static const fz_mesh_shape LOADED_AT = {.pp = 4, .dp = 768, .tp = 4};
 
 static bool must_be_fast;
+static int n_missed;
 
 static double ms(double seconds)
 {
@@ -38,9 +36,8 @@ static double ms(double seconds)
 
 static void tell(const char *what, double value, const char *unit, double limit, bool is_time)
 {
-    const bool is_good = value <= limit;
     printf("| %s | %.3f %s | %g %s |\n", what, value, unit, limit, unit);
-    if (!is_time || must_be_fast) assert_true(is_good);
+    if (!is_time || must_be_fast) n_missed += value > limit;
 }
 
 /* ---- ranks without memory ---- */
@@ -77,41 +74,6 @@ static void job_stop(job *j)
     fz_program_destroy(&j->program);
 }
 
-typedef struct ghost { /* a rank whose memory nobody may touch */
-    fz_rank_plan rank_plan;
-    fz_rank_memory memory;
-    fz_state state;
-} ghost;
-
-static void ghost_start(ghost *g, const job *j, int rank)
-{
-    fz_rank_memory *memory = &g->memory;
-    fz_plan_bytes bytes = {0};
-
-    memset(g, 0, sizeof *g);
-    assert_ok(fz_plan_rank(j->plan, rank, &g->rank_plan));
-    assert_ok(FZ_NEW(&memory->held, j->program->n_uses));
-    assert_ok(FZ_NEW(&memory->weights, j->program->n_params));
-    assert_ok(FZ_NEW(&memory->grad_offset, j->program->n_uses));
-    assert_ok(FZ_NEW(&memory->grads, g->rank_plan.grad_buffers));
-    assert_ok(FZ_NEW(&memory->save, g->rank_plan.in_flight));
-    assert_ok(FZ_NEW(&memory->received, g->rank_plan.in_flight * FZ_N_STREAMS));
-    memory->base = mmap(NULL, g->rank_plan.bytes.total, PROT_NONE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    assert_true(memory->base != MAP_FAILED);
-    fz_arena arena = fz_arena_over(memory->base, g->rank_plan.bytes.total);
-    fz_rank_memory_layout(j->plan, &g->rank_plan, &arena, memory, &bytes);
-    assert_ok(fz_state_create(j->plan, &g->rank_plan, memory, &g->state));
-}
-
-static void ghost_stop(ghost *g)
-{
-    munmap(g->memory.base, g->rank_plan.bytes.total);
-    g->memory.base = NULL;
-    fz_rank_memory_destroy(&g->memory);
-    fz_state_destroy(&g->state);
-}
-
 /* ---- the index of all ranks ---- */
 
 typedef struct saved {
@@ -128,7 +90,7 @@ static void add_rank(saved *s, const job *j, int rank)
     int *view_of = NULL;
     ghost g;
 
-    ghost_start(&g, j, rank);
+    assert_ok(ghost_start(&g, j->plan, rank, PROT_NONE));
     assert_ok(FZ_NEW(&views, g.state.n_views));
     while (s->index.n_rows + g.state.n_views > s->room) {
         s->room = 2 * s->room + 4096;
@@ -222,7 +184,7 @@ static void want_all(fz_wants *w, const job *j)
         for (c.tp = 0; c.tp < shape.tp; c.tp++, w->n_classes++) {
             ghost g;
             c.dp = 0;
-            ghost_start(&g, j, fz_mesh_rank(shape, c));
+            assert_ok(ghost_start(&g, j->plan, fz_mesh_rank(shape, c), PROT_NONE));
             w->first[w->n_classes + 1] = w->first[w->n_classes];
             want_views(w, &g.state, &room);
             ghost_stop(&g);
@@ -348,6 +310,7 @@ static void sixteen_thousand_ranks_are_planned(void **state)
     fz_index_reset(&s.index);
     job_stop(&j);
     fz_disk_remove_tree(folder);
+    assert_int_equal(n_missed, 0);
     assert_int_equal(fz_memory_get().n_live, 0);
 }
 

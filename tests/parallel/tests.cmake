@@ -16,3 +16,7 @@ target_sources(parallel_test_parity PRIVATE ${CMAKE_SOURCE_DIR}/tests/parallel/p
 fz_test(parallel/test_ckpt_matrix LIBS fz_parallel fz_checkpoint RANKS 8 TIMEOUT 300 LABELS slow)
 fz_test(parallel/test_ckpt_continue LIBS fz_parallel fz_checkpoint RANKS 8 TIMEOUT 300 LABELS slow)
 fz_test(parallel/test_ckpt_scale LIBS fz_parallel fz_checkpoint LABELS slow)
+
+# What tests/nightly/checkpoint_speed.sh runs.
+add_executable(checkpoint_speed ${CMAKE_SOURCE_DIR}/tests/nightly/checkpoint_speed.c)
+target_link_libraries(checkpoint_speed PRIVATE fz_parallel fz_checkpoint)
