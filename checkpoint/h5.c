@@ -2,15 +2,25 @@
 
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/memory.h"
 
 enum { IMAGE_NAME_BYTES = 1040 };
 
+/* HDF5 tells a refusal of the system in several lines, with the time and the path: what counts is
+ * the errno in it. */
 static herr_t innermost(unsigned n, const H5E_error2_t *error, void *text)
 {
-    if (n == 0) snprintf(text, 160, "%s: %s", error->func_name, error->desc);
+    const char *number = strstr(error->desc, "errno = ");
+
+    if (n > 0) return 0;
+    if (number)
+        snprintf(text, 160, "%s", strerror(atoi(number + strlen("errno = "))));
+    else
+        snprintf(text, 160, "%s: %.*s", error->func_name, (int)strcspn(error->desc, "\n"),
+                 error->desc);
     return 0;
 }
 
@@ -84,6 +94,12 @@ fz_status fz_h5_open(const char *path, hid_t *file_p)
     return status;
 }
 
+fz_status fz_h5_blame(fz_status status, const char *path)
+{
+    if (status != FZ_ERR_IO || strstr(fz_last_error()->text, path)) return status;
+    return FZ_FAIL(status, "write %s: %s", path, fz_last_error()->text);
+}
+
 fz_status fz_h5_close(hid_t file, const char *path)
 {
     FZ_H5(H5Fclose(file), "close", path);
@@ -135,10 +151,10 @@ fz_status fz_h5_reserve(hid_t at, const char *name, hid_t type, int ndim, const 
     hid_t set = -1;
 
     if (space >= 0) set = H5Dcreate2(at, name, type, space, H5P_DEFAULT, creation, H5P_DEFAULT);
-    const fz_status status = set >= 0 ? FZ_OK : fz_h5_failed("make dataset", name);
+    fz_status status = set >= 0 ? FZ_OK : fz_h5_failed("make dataset", name);
     const haddr_t place = set >= 0 ? H5Dget_offset(set) : HADDR_UNDEF;
     *offset = place == HADDR_UNDEF ? 0 : (int64_t)place;
-    if (set >= 0) H5Dclose(set);
+    if (set >= 0 && H5Dclose(set) < 0) status = fz_h5_failed("close", name);
     if (space >= 0) H5Sclose(space);
     return status;
 }
@@ -154,8 +170,8 @@ static fz_status put_attribute(hid_t at, const char *name, hid_t file_type, hid_
 
     if (space >= 0) attribute = H5Acreate2(at, name, file_type, space, H5P_DEFAULT, H5P_DEFAULT);
     if (attribute >= 0) is_written = H5Awrite(attribute, memory_type, value) >= 0;
-    const fz_status status = is_written ? FZ_OK : fz_h5_failed("write attribute", name);
-    if (attribute >= 0) H5Aclose(attribute);
+    fz_status status = is_written ? FZ_OK : fz_h5_failed("write attribute", name);
+    if (attribute >= 0 && H5Aclose(attribute) < 0) status = fz_h5_failed("close", name);
     if (space >= 0) H5Sclose(space);
     return status;
 }
@@ -236,8 +252,9 @@ fz_status fz_h5_put(hid_t at, const char *name, hid_t file_type, hid_t memory_ty
     if (set >= 0)
         is_written = H5Sget_simple_extent_npoints(space) == 0 ||
                      H5Dwrite(set, memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0;
-    const fz_status status = is_written ? FZ_OK : fz_h5_failed("write", name);
-    if (set >= 0) H5Dclose(set);
+    fz_status status = is_written ? FZ_OK : fz_h5_failed("write", name);
+    /* HDF5 keeps small datasets back until here. */
+    if (set >= 0 && H5Dclose(set) < 0) status = fz_h5_failed("close", name);
     if (creation >= 0) H5Pclose(creation);
     if (space >= 0) H5Sclose(space);
     return status;

@@ -24,6 +24,8 @@ fz_status fz_h5_create(const char *path, size_t metadata_bytes, hid_t *file_p);
 fz_status fz_h5_open_image(const void *bytes, size_t size, const char *name, hid_t *file_p);
 fz_status fz_h5_open(const char *path, hid_t *file_p); /* read-only */
 fz_status fz_h5_close(hid_t file, const char *path);
+/* Names the file that could not be written, unless the text does. */
+fz_status fz_h5_blame(fz_status status, const char *path);
 
 fz_status fz_h5_group(hid_t at, const char *name, hid_t *group_p); /* new, without time stamps */
 /* How to create contiguous datasets whose place is fixed at once and never filled; negative on

@@ -217,7 +217,7 @@ fz_status fz_ckpt_index_write(const char *path, const fz_index *index, int64_t *
     FZ_TRY(fz_disk_open(path, true, &fd)); /* HDF5 opens it again: faults are met here */
     fz_status status = fz_h5_create(path, 65536, &file);
     if (status == FZ_OK) {
-        status = put_all(file, index);
+        status = fz_h5_blame(put_all(file, index), path);
         const fz_status closed = fz_h5_close(file, path);
         if (status == FZ_OK) status = closed;
     }

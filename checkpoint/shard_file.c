@@ -231,6 +231,7 @@ static fz_status make_skeleton(fz_shard *shard, const piece *pieces, skeleton *s
     if (sk->tensor >= 0) H5Gclose(sk->tensor);
     if (sk->kind >= 0) H5Gclose(sk->kind);
     if (sk->creation >= 0) H5Pclose(sk->creation);
+    status = fz_h5_blame(status, path);
     const fz_status closed = fz_h5_close(sk->file, path);
     return status != FZ_OK ? status : closed;
 }
