@@ -96,7 +96,9 @@ static bool parse_lines(const char *text, const char *end, fz_manifest *m)
         if (!next_line(&at, end, line) || !parse_file(line, &m->files[m->n_files])) return false;
         m->n_files++;
     }
-    return m->n_files > 0 && strcmp(m->files[0].name, "index.h5") == 0 && !strchr(m->base, '/');
+    /* The base lies beside the step, under its own kind of name. */
+    if (m->base[0] && (strncmp(m->base, "base-", 5) != 0 || strchr(m->base, '/'))) return false;
+    return m->n_files > 0 && strcmp(m->files[0].name, "index.h5") == 0;
 }
 
 fz_status fz_manifest_parse(const char *text, size_t bytes, const char *path, fz_manifest *manifest)
@@ -115,7 +117,7 @@ fz_status fz_manifest_parse(const char *text, size_t bytes, const char *path, fz
     for (const char *at = text; at < end; at++)
         n_lines += *at == '\n';
     FZ_TRY(FZ_NEW(&manifest->files, n_lines));
-    if (parse_lines(text, end, manifest)) return FZ_OK;
+    if (!memchr(text, 0, bytes) && parse_lines(text, end, manifest)) return FZ_OK;
     fz_manifest_reset(manifest);
     return FZ_FAIL(FZ_ERR_FORMAT, "%s is not a manifest of format 1", path);
 }

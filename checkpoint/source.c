@@ -139,8 +139,8 @@ fz_status fz_source_base(const fz_source *step, char path[FZ_PATH_BYTES])
     for (int t = 0; t < step->index.n_tensors; t++)
         needs_base |= !step->index.tensors[t].trainable;
     if (!needs_base) return FZ_OK;
-    FZ_CHECK(step->index.info.base[0], FZ_ERR_FORMAT, "%s names no base for its frozen weights",
-             step->path);
+    FZ_CHECK(strncmp(step->index.info.base, "base-", 5) == 0 && !strchr(step->index.info.base, '/'),
+             FZ_ERR_FORMAT, "%s names no base for its frozen weights", step->path);
     snprintf(dir, sizeof dir, "%s", step->path);
     char *slash = strrchr(dir, '/');
     if (slash) *slash = 0;
