@@ -16,6 +16,7 @@ typedef struct fz_ckpt_info { /* what is stored besides tensors; the same on eve
     uint64_t seed, data_fingerprint, config_hash;
     int tp, pp, dp;
     int64_t shards, lanes, global_batch, micro_batch;
+    int64_t moments_start; /* the moments know the gradients of the steps after this one */
     char run_id[64];
     char arithmetic_id[256];
     char base[64];          /* load: name of the base directory the step refers to; "" none */

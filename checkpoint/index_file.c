@@ -163,6 +163,7 @@ static fz_status put_attribute(hid_t group, const attribute *a)
 }
 
 static const char WEIGHTS_ALONE[] = "weights_alone"; /* of /state; absent: 0 */
+static const char MOMENTS_START[] = "moments_start"; /* likewise */
 
 static fz_status put_info(hid_t file, const fz_index *index)
 {
@@ -180,6 +181,8 @@ static fz_status put_info(hid_t file, const fz_index *index)
         status = put_attribute(group, &list[i]);
         if (i == 0 && info.has_weights_alone && status == FZ_OK)
             status = fz_h5_put_int(group, WEIGHTS_ALONE, 1);
+        if (i == 0 && info.moments_start != 0 && status == FZ_OK)
+            status = fz_h5_put_int(group, MOMENTS_START, info.moments_start);
     }
     if (group >= 0) H5Gclose(group);
     FZ_TRY(status);
@@ -329,20 +332,31 @@ static fz_status get_attribute(hid_t group, const attribute *a)
     return FZ_OK;
 }
 
-static fz_status get_weights_alone(hid_t file, bool *is_set)
+/* A number of /state that is there only where it is not 0. */
+static fz_status get_if_there(hid_t file, const char *name, int64_t *value_p)
 {
-    const htri_t is_there = H5Aexists_by_name(file, "state", WEIGHTS_ALONE, H5P_DEFAULT);
-    int64_t value = 0;
+    const htri_t is_there = H5Aexists_by_name(file, "state", name, H5P_DEFAULT);
 
-    if (is_there < 0) return fz_h5_failed("look for attribute", WEIGHTS_ALONE);
-    if (is_there > 0) {
-        const hid_t group = H5Gopen2(file, "state", H5P_DEFAULT);
-        if (group < 0) return fz_h5_failed("open group", "state");
-        const fz_status status = fz_h5_get_int(group, WEIGHTS_ALONE, &value);
-        H5Gclose(group);
-        FZ_TRY(status);
-    }
-    *is_set = value != 0;
+    *value_p = 0;
+    if (is_there < 0) return fz_h5_failed("look for attribute", name);
+    if (is_there == 0) return FZ_OK;
+    const hid_t group = H5Gopen2(file, "state", H5P_DEFAULT);
+    if (group < 0) return fz_h5_failed("open group", "state");
+    const fz_status status = fz_h5_get_int(group, name, value_p);
+    H5Gclose(group);
+    return status;
+}
+
+static fz_status get_moments(hid_t file, fz_ckpt_info *info)
+{
+    int64_t has_none = 0;
+
+    FZ_TRY(get_if_there(file, WEIGHTS_ALONE, &has_none));
+    FZ_TRY(get_if_there(file, MOMENTS_START, &info->moments_start));
+    info->has_weights_alone = has_none != 0;
+    FZ_CHECK(info->moments_start >= 0 && info->moments_start <= info->step, FZ_ERR_FORMAT,
+             "index: moments from step %lld in a checkpoint of step %lld",
+             (long long)info->moments_start, (long long)info->step);
     return FZ_OK;
 }
 
@@ -364,7 +378,7 @@ static fz_status get_info(hid_t file, fz_index *index)
         H5Gclose(group);
         FZ_TRY(status);
     }
-    FZ_TRY(get_weights_alone(file, &index->info.has_weights_alone));
+    FZ_TRY(get_moments(file, &index->info));
     return fz_h5_get_string(file, "config", &index->info.config);
 }
 

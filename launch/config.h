@@ -16,6 +16,9 @@ enum { FZ_CONFIG_KEYS = 96, FZ_CONFIG_DEFAULT = 0, FZ_CONFIG_SET = -1 };
 
 typedef enum fz_bad_sample { FZ_BAD_STOP, FZ_BAD_SKIP } fz_bad_sample;
 
+/* What a continuation does with stored moments. */
+typedef enum fz_optimizer_state { FZ_OPTIMIZER_KEEP, FZ_OPTIMIZER_DROP } fz_optimizer_state;
+
 typedef struct fz_config {
     struct {
         char dir[FZ_TEXT_BYTES];
@@ -75,6 +78,7 @@ typedef struct fz_config {
         int64_t every, keep;
         int io; /* fz_io */
         char init_from[FZ_TEXT_BYTES];
+        int optimizer; /* fz_optimizer_state */
     } checkpoint;
     /* where each key was set, by its row in the table: a line of the file, or one of the two */
     char path[FZ_TEXT_BYTES];

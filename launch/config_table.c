@@ -131,6 +131,8 @@ static const fz_setting rows[] = {
            "how large files are written: past the page cache or not; auto: as a probe suggests"),
     TEXT("checkpoint.init_from", checkpoint.init_from, "null", FREE,
          "a step directory whose weights a new run starts from"),
+    CHOICE("checkpoint.optimizer", checkpoint.optimizer, "keep", "keep|drop", ANNOUNCED,
+           "drop: a run that was on keep continues once with AdamW's moments at zero"),
 };
 
 _Static_assert(sizeof rows / sizeof *rows <= FZ_CONFIG_KEYS, "every key has room for its line");

@@ -99,14 +99,33 @@ static bool is_imported(const fz_ckpt_info *info)
     return info->step == 0 && info->samples == 0 && info->data_fingerprint == 0;
 }
 
+/* The config that the checkpoint was written under; a key that its text does not have had its
+ * default. */
+static fz_status read_before(const fz_ckpt_info *info, fz_config *before)
+{
+    fz_config_init(before, "the checkpoint's config");
+    if (info->config) FZ_TRY(fz_config_parse(before, info->config, strlen(info->config), true));
+    return FZ_OK;
+}
+
+fz_status fz_continue_drops_moments(const fz_config *config, const fz_ckpt_info *info,
+                                    bool *drops_p)
+{
+    fz_config before;
+
+    *drops_p = false;
+    if (config->checkpoint.optimizer != FZ_OPTIMIZER_DROP) return FZ_OK;
+    FZ_TRY(read_before(info, &before));
+    *drops_p = before.checkpoint.optimizer != FZ_OPTIMIZER_DROP;
+    return FZ_OK;
+}
+
 fz_status fz_continue_check_config(const fz_config *config, const fz_ckpt_info *info,
                                    const char *arithmetic_id, const char *const *accept,
                                    int n_accept)
 {
     fz_config before;
-    fz_config_init(&before, "the checkpoint's config");
-    if (info->config) FZ_TRY(fz_config_parse(&before, info->config, strlen(info->config), true));
-    /* A key that the stored text does not have had its default. */
+    FZ_TRY(read_before(info, &before));
     FZ_TRY(fz_config_resolve(&before));
     FZ_TRY(
         fz_config_blame(config, check_keys(config, &before, is_imported(info), accept, n_accept)));

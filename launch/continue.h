@@ -21,6 +21,10 @@ fz_status fz_continue_check_accept(const char *const *accept, int n_accept);
 fz_status fz_continue_check_config(const fz_config *config, const fz_ckpt_info *info,
                                    const char *arithmetic_id, const char *const *accept,
                                    int n_accept);
+/* Whether the load shall make the moments zero: the config says drop, and what wrote the checkpoint
+ * did not, so that a run which is continued again and again drops them once. */
+fz_status fz_continue_drops_moments(const fz_config *config, const fz_ckpt_info *info,
+                                    bool *drops_p);
 /* fingerprint: of the data now. Other data counts as the key data.train, refused. */
 fz_status fz_continue_check_data(const fz_config *config, const fz_ckpt_info *info,
                                  uint64_t fingerprint, const char *const *accept, int n_accept);

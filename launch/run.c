@@ -164,10 +164,12 @@ static void fill_info(fz_run *run)
     fz_ckpt_info *info = &run->info;
     if (run->is_continued) {
         char id[sizeof info->run_id];
+        const int64_t moments_start = info->moments_start;
         memcpy(id, info->run_id, sizeof id);
         fz_ckpt_info_reset(info);
         memset(info, 0, sizeof *info);
         memcpy(info->run_id, id, sizeof id);
+        info->moments_start = moments_start;
     }
     info->seed = s->train.seed;
     info->data_fingerprint = run->train_index->fingerprint;

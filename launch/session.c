@@ -16,6 +16,7 @@
 #include "core/memory.h"
 #include "core/rng.h"
 #include "launch/config_yaml.h"
+#include "launch/continue.h"
 #include "launch/exit_codes.h"
 #include "launch/layouts.h"
 #include "launch/share.h"
@@ -155,16 +156,30 @@ static fz_status find_older(const fz_session *s, fz_ckpt_info *info)
     return FZ_OK;
 }
 
+static fz_status load_step(fz_session *s, fz_ckpt_info *info)
+{
+    char name[FZ_STEP_NAME_BYTES], path[FZ_TEXT_BYTES + 128];
+    bool drops = false;
+
+    FZ_TRY(fz_continue_drops_moments(&s->config, info, &drops));
+    fz_step_name(name, info->step);
+    snprintf(path, sizeof path, "%s/%s", s->checkpoints, name);
+    FZ_TRY(fz_ckpt_load_path(s->world.group, path, drops ? FZ_MOMENTS_ZERO : FZ_MOMENTS_KEEP,
+                             fz_trainer_state(s->trainer), NULL));
+    if (drops || info->has_weights_alone) info->moments_start = info->step;
+    return FZ_OK;
+}
+
 fz_status fz_session_load(fz_session *s, fz_ckpt_info *info)
 {
     for (;;) {
-        const fz_status status =
-            fz_ckpt_load(s->world.group, s->checkpoints, info->step, fz_trainer_state(s->trainer));
+        const fz_status status = load_step(s, info);
         if (status == FZ_OK) break;
         if (status != FZ_ERR_FORMAT) return status;
         FZ_TRY(find_older(s, info));
     }
     fz_trainer_set_step_count(s->trainer, info->step);
+    fz_trainer_set_moments_start(s->trainer, info->moments_start);
     return FZ_OK;
 }
 

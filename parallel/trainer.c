@@ -107,7 +107,7 @@ void fz_trainer_init(fz_trainer *trainer)
         memset(held->m, 0, bytes);
         memset(held->v, 0, bytes);
     }
-    trainer->step = 0;
+    trainer->step = trainer->moments_start = 0;
 }
 
 const fz_state *fz_trainer_state(const fz_trainer *trainer)
@@ -123,6 +123,11 @@ int64_t fz_trainer_step_count(const fz_trainer *trainer)
 void fz_trainer_set_step_count(fz_trainer *trainer, int64_t step)
 {
     trainer->step = step;
+}
+
+void fz_trainer_set_moments_start(fz_trainer *trainer, int64_t step)
+{
+    trainer->moments_start = step;
 }
 
 fz_trainer_needs fz_trainer_get_needs(const fz_trainer *trainer)
@@ -230,8 +235,9 @@ static fz_status update(fz_trainer *t, const float *grads, double norm, fz_step_
              "step %lld: gradient norm is not finite; lower optimizer.lr or warm up longer", step);
     result->lr = (float)fz_learning_rate(train, t->step);
     fz_span_begin("optimizer.adamw", FZ_SHARE_OPTIM);
-    const fz_status status = fz_optimizer_update(t->plan, &t->memory, t->ops, grads, t->step,
-                                                 result->lr, fz_clip_factor(train, norm));
+    const fz_status status =
+        fz_optimizer_update(t->plan, &t->memory, t->ops, grads, t->step - t->moments_start,
+                            result->lr, fz_clip_factor(train, norm));
     fz_span_end();
     FZ_TRY(status);
     result->step = ++t->step;

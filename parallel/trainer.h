@@ -36,6 +36,9 @@ void fz_trainer_init(fz_trainer *trainer);
 const fz_state *fz_trainer_state(const fz_trainer *trainer);
 int64_t fz_trainer_step_count(const fz_trainer *trainer); /* optimizer steps done. Local. */
 void fz_trainer_set_step_count(fz_trainer *trainer, int64_t step); /* after a load. Local. */
+/* The step after which the moments began at zero, if not 0: AdamW's bias corrections count from
+ * there. After a load. Local. */
+void fz_trainer_set_moments_start(fz_trainer *trainer, int64_t step);
 
 /* What the loader must provide here. Local. */
 typedef struct fz_trainer_needs {

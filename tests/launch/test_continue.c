@@ -68,6 +68,27 @@ static void free_keys_change_silently(void **state)
     assert_string_equal(said(), "");
 }
 
+/* What the checkpoint's own config says decides: a run that is continued again has dropped them. */
+static void moments_are_dropped_once(void **state)
+{
+    static char dropped[] = "checkpoint: {optimizer: drop}\n";
+    bool drops = true;
+    (void)state;
+    assert_ok(fz_continue_drops_moments(&c, &info, &drops));
+    assert_false(drops);
+    set("checkpoint.optimizer=drop");
+    assert_ok(fz_continue_drops_moments(&c, &info, &drops));
+    assert_true(drops);
+    assert_ok(check(NULL));
+    assert_string_equal(said(), "continues with another checkpoint.optimizer: drop, before keep\n");
+    info.config = NULL; /* from before there was such a key */
+    assert_ok(fz_continue_drops_moments(&c, &info, &drops));
+    assert_true(drops);
+    info.config = dropped;
+    assert_ok(fz_continue_drops_moments(&c, &info, &drops));
+    assert_false(drops);
+}
+
 static void announced_keys_are_told_in_one_line_each(void **state)
 {
     (void)state;
@@ -154,6 +175,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(nothing_changed_says_nothing, start, stop),
         cmocka_unit_test_setup_teardown(free_keys_change_silently, start, stop),
+        cmocka_unit_test_setup_teardown(moments_are_dropped_once, start, stop),
         cmocka_unit_test_setup_teardown(announced_keys_are_told_in_one_line_each, start, stop),
         cmocka_unit_test_setup_teardown(sums_that_are_grouped_anew_are_told, start, stop),
         cmocka_unit_test_setup_teardown(refused_keys_need_to_be_accepted, start, stop),

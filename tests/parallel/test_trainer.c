@@ -316,6 +316,36 @@ static void a_loss_that_is_not_finite_stops_all_ranks_before_the_update(void **s
     }
 }
 
+static void keep_rate(fz_train_config *train)
+{
+    train->warmup = 0;
+    train->lr_kind = FZ_LR_CONSTANT;
+}
+
+/* Moments that began at zero after step 7 make of step 8 what they made of the first step. */
+static void moments_that_begin_later_are_corrected_from_there(void **state)
+{
+    row r = rows[0];
+    uint64_t digests[3] = {0};
+
+    (void)state;
+    r.dropout = false;
+    r.adjust = keep_rate;
+    for (int turn = 0; turn < 3; turn++) { /* from the start; from step 7; as if they were known */
+        rig g;
+        fz_step_batch batch;
+        fz_step_result result;
+        require(rig_start(&g, &world, (fz_mesh_shape){1, world.size, 1}, &r));
+        if (turn > 0) fz_trainer_set_step_count(g.trainer, 7);
+        if (turn == 1) fz_trainer_set_moments_start(g.trainer, 7);
+        fz_synthetic_step(g.synthetic, 0, &batch);
+        require(fz_trainer_step(g.trainer, &batch, &result));
+        require(fz_trainer_digest(g.trainer, &digests[turn]));
+        rig_stop(&g);
+    }
+    assert_all_ranks(digests[0] == digests[1] && digests[0] != digests[2]);
+}
+
 static void a_mesh_of_another_shape_is_refused(void **state)
 {
     rig g, other;
@@ -338,6 +368,7 @@ int main(void)
         cmocka_unit_test(next_tokens_are_those_of_one_rank),
         cmocka_unit_test(owned_views_tile_every_tensor),
         cmocka_unit_test(a_loss_that_is_not_finite_stops_all_ranks_before_the_update),
+        cmocka_unit_test(moments_that_begin_later_are_corrected_from_there),
         cmocka_unit_test(a_mesh_of_another_shape_is_refused),
     };
     fz_ops_cpu_start();

@@ -1,7 +1,7 @@
 # The program itself, under mpirun: scripts that get its path.
 if(TARGET florenz)
   foreach(name bad_input kill_continue bad_sample data_tools recipes generate score ckpt_tools
-          ckpt_bench)
+          ckpt_bench optimizer_drop)
     add_test(NAME system/${name} COMMAND ${CMAKE_CURRENT_LIST_DIR}/${name}.sh $<TARGET_FILE:florenz>)
     set_tests_properties(system/${name} PROPERTIES TIMEOUT 240 PROCESSORS 2 LABELS "system"
                          ENVIRONMENT "${FZ_TEST_ENV}")
