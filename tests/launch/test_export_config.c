@@ -77,7 +77,8 @@ static void a_large_model_has_gemma_2_s(void **state)
     assert_int_equal(number(c, "text_config.gemma_config.encoder_hidden_size"), 1024);
     assert_int_equal(number(c, "text_config.gemma_config.sliding_window"), 4096);
     assert_true(json_real_value(at(c, "text_config.gemma_config.attn_logit_softcapping")) == 50.0);
-    assert_true(json_number_value(at(c, "text_config.gemma_config.query_pre_attn_scalar")) == 256.0);
+    assert_true(json_number_value(at(c, "text_config.gemma_config.query_pre_attn_scalar")) ==
+                256.0);
     json_decref(c);
 }
 
