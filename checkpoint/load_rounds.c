@@ -92,11 +92,13 @@ fz_status fz_load_choose_readers(const fz_load_plan_args *args, fz_load_plan *pl
 
 /* rounds */
 
-typedef struct rank_clock { /* of one rank: the round it is in, and its bytes there */
-    int send_round, receive_round;
-    int64_t sent, received;
-    int64_t n_sent, n_received; /* messages, for the requests */
-} rank_clock;
+/* Of one sender, or of one class of receivers: the round it is in, and its bytes and messages
+ * there. Members of a class get the same parts, but those they read, so one clock does for all:
+ * the work is that of the cuts, however many copies there are. */
+typedef struct round_clock {
+    int round;
+    int64_t bytes, n;
+} round_clock;
 
 typedef struct turn { /* a shared block as the n-th of its reader */
     int64_t n, block;
@@ -106,8 +108,9 @@ typedef struct turn { /* a shared block as the n-th of its reader */
 typedef struct scheduling {
     const fz_load_plan_args *args;
     fz_load_plan *plan;
-    rank_clock *clocks; /* owned: [size] */
-    turn *turns;        /* owned */
+    round_clock *senders; /* owned: [size] */
+    round_clock *classes; /* owned: [n_classes] */
+    turn *turns;          /* owned */
     int64_t n_turns;
 } scheduling;
 
@@ -147,30 +150,23 @@ static fz_status keep(fz_load_message **list, int64_t *n, int64_t *room, const f
     return FZ_OK;
 }
 
-/* The first round in which both have room for the message. is_packed: the sender has the part
- * packed already in the round in which it is. */
-static int find_round(const scheduling *s, const rank_clock *from, const rank_clock *to,
-                      int64_t bytes, bool is_packed)
+/* The first round in which both have room for the part. */
+static int find_round(const scheduling *s, const round_clock *from, const round_clock *to,
+                      int64_t bytes)
 {
     const int64_t most = s->args->round_bytes;
-    int round = from->send_round > to->receive_round ? from->send_round : to->receive_round;
+    int round = from->round > to->round ? from->round : to->round;
 
-    if (round == to->receive_round && to->received > 0 && to->received + bytes > most) round++;
-    if (round == from->send_round && !is_packed && from->sent > 0 && from->sent + bytes > most)
-        round++;
+    if (round == to->round && to->bytes > 0 && to->bytes + bytes > most) round++;
+    if (round == from->round && from->bytes > 0 && from->bytes + bytes > most) round++;
     return round;
 }
 
-static void enter_rounds(rank_clock *from, rank_clock *to, int round)
+static void add_to(round_clock *clock, int round, int64_t bytes, int64_t n)
 {
-    if (round > from->send_round) {
-        from->send_round = round;
-        from->sent = from->n_sent = 0;
-    }
-    if (round > to->receive_round) {
-        to->receive_round = round;
-        to->received = to->n_received = 0;
-    }
+    if (round > clock->round) *clock = (round_clock){.round = round};
+    clock->bytes += bytes;
+    clock->n += n;
 }
 
 static void raise_to(int64_t *most, int64_t value)
@@ -178,60 +174,61 @@ static void raise_to(int64_t *most, int64_t value)
     if (value > *most) *most = value;
 }
 
-static fz_status send_to(scheduling *s, const fz_load_block *block, const part *p, int to_rank,
-                         int *packed_in)
-{
-    fz_load_plan *plan = s->plan;
-    rank_clock *from = &s->clocks[block->reader], *to = &s->clocks[to_rank];
-    const bool is_packed = *packed_in == from->send_round;
-    const int round = find_round(s, from, to, p->bytes, is_packed);
-    fz_load_message message = {.block = block - plan->blocks,
-                               .first_cut = p->first_cut,
-                               .n_cuts = p->n_cuts,
-                               .bytes = p->bytes,
-                               .round = round};
-
-    enter_rounds(from, to, round);
-    if (*packed_in != round) from->sent += p->bytes;
-    *packed_in = round;
-    to->received += p->bytes;
-    from->n_sent++;
-    to->n_received++;
-    if (round >= plan->n_rounds) plan->n_rounds = round + 1;
-    if (block->reader == s->args->rank) {
-        message.peer = to_rank;
-        raise_to(&plan->send_bytes, from->sent);
-        raise_to(&plan->n_in_flight, from->n_sent);
-        return keep(&plan->sends, &plan->n_sends, &plan->send_room, &message);
-    }
-    if (to_rank != s->args->rank) return FZ_OK;
-    message.peer = block->reader;
-    raise_to(&plan->receive_bytes, to->received);
-    raise_to(&plan->n_in_flight, to->n_received);
-    return keep(&plan->receives, &plan->n_receives, &plan->receive_room, &message);
-}
-
-/* Members from the reader's neighbour on, so that not all readers begin with the same one. */
-static fz_status send_part(scheduling *s, const fz_load_block *block, const part *p)
+/* To members from the reader's neighbour on, so that not all readers begin with the same one. */
+static fz_status keep_sends(scheduling *s, const part *p, fz_load_message message)
 {
     const fz_wants *wants = s->args->wants;
     const int *members = wants->members + wants->first_member[p->class_n];
     const int n = wants->first_member[p->class_n + 1] - wants->first_member[p->class_n];
-    int start = 0, packed_in = -1;
+    fz_load_plan *plan = s->plan;
+    int start = 0;
 
-    while (start < n && members[start] <= block->reader)
+    while (start < n && members[start] <= s->args->rank)
         start++;
     for (int i = 0; i < n; i++) {
-        const int to = members[(start + i) % n];
-        if (to != block->reader) FZ_TRY(send_to(s, block, p, to, &packed_in));
+        message.peer = members[(start + i) % n];
+        if (message.peer != s->args->rank)
+            FZ_TRY(keep(&plan->sends, &plan->n_sends, &plan->send_room, &message));
     }
     return FZ_OK;
+}
+
+/* A part goes to all of its class in one round. */
+static fz_status send_part(scheduling *s, const fz_load_block *block, const part *p)
+{
+    const fz_wants *wants = s->args->wants;
+    const bool is_own_class = wants->class_of[block->reader] == p->class_n;
+    const int64_t n =
+        wants->first_member[p->class_n + 1] - wants->first_member[p->class_n] - is_own_class;
+    fz_load_plan *plan = s->plan;
+    round_clock *from = &s->senders[block->reader], *to = &s->classes[p->class_n];
+    fz_load_message message = {.block = block - plan->blocks,
+                               .first_cut = p->first_cut,
+                               .n_cuts = p->n_cuts,
+                               .bytes = p->bytes};
+
+    if (n == 0) return FZ_OK;
+    message.round = find_round(s, from, to, p->bytes);
+    add_to(from, message.round, p->bytes, n);
+    add_to(to, message.round, p->bytes, 1);
+    if (message.round >= plan->n_rounds) plan->n_rounds = message.round + 1;
+    if (block->reader == s->args->rank) {
+        raise_to(&plan->send_bytes, from->bytes);
+        raise_to(&plan->n_in_flight, from->n);
+        return keep_sends(s, p, message);
+    }
+    if (wants->class_of[s->args->rank] != p->class_n) return FZ_OK;
+    message.peer = block->reader;
+    raise_to(&plan->receive_bytes, to->bytes);
+    raise_to(&plan->n_in_flight, to->n);
+    return keep(&plan->receives, &plan->n_receives, &plan->receive_room, &message);
 }
 
 static fz_status schedule(scheduling *s)
 {
     FZ_TRY(list_turns(s));
-    FZ_TRY(FZ_NEW(&s->clocks, s->args->wants->size));
+    FZ_TRY(FZ_NEW(&s->senders, s->args->wants->size));
+    FZ_TRY(FZ_NEW(&s->classes, s->args->wants->n_classes));
     for (int64_t i = 0; i < s->n_turns; i++) {
         const fz_load_block *block = &s->plan->blocks[s->turns[i].block];
         int64_t at = block->first_cut;
@@ -247,7 +244,8 @@ fz_status fz_load_make_rounds(const fz_load_plan_args *args, fz_load_plan *plan)
     scheduling s = {.args = args, .plan = plan};
 
     const fz_status status = schedule(&s);
-    fz_free(&s.clocks);
+    fz_free(&s.senders);
+    fz_free(&s.classes);
     fz_free(&s.turns);
     return status;
 }

@@ -9,9 +9,9 @@
  * to read so far; the lowest of equals. */
 fz_status fz_load_choose_readers(const fz_load_plan_args *args, fz_load_plan *plan);
 
-/* Lays the messages of shared blocks into rounds and keeps those of args->rank. A reader holds one
- * block at a time, so that its rounds never go back; nobody exceeds round_bytes in a round, the
- * part of a class counting once for its sender. */
+/* Lays the messages of shared blocks into rounds and keeps those of args->rank. A part goes to all
+ * of its class in one round; a reader holds one block at a time, so that its rounds never go back;
+ * nobody exceeds round_bytes in a round, a part counting once for its sender. */
 fz_status fz_load_make_rounds(const fz_load_plan_args *args, fz_load_plan *plan);
 
 #endif
