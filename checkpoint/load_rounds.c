@@ -5,92 +5,19 @@
 
 #include "core/memory.h"
 
-/* The cuts of one class in a block. */
-typedef struct part {
-    int64_t first_cut, n_cuts, bytes;
-    int class_n;
-} part;
-
-/* The part that begins at cut `at`, if the block has one there. */
-static bool next_part(const fz_load_plan *plan, const fz_load_block *block, int64_t *at, part *p)
+bool fz_load_next_part(const fz_load_plan *plan, const fz_load_block *block, int64_t *at,
+                       fz_load_part *part)
 {
     const int64_t end = block[1].first_cut;
 
     if (*at >= end) return false;
-    *p = (part){.first_cut = *at, .class_n = plan->cuts[*at].class_n};
-    for (; *at < end && plan->cuts[*at].class_n == p->class_n; ++*at) {
-        p->bytes += 4 * (int64_t)plan->cuts[*at].n;
-        p->n_cuts++;
+    *part = (fz_load_part){.first_cut = *at, .class_n = plan->cuts[*at].class_n};
+    for (; *at < end && plan->cuts[*at].class_n == part->class_n; ++*at) {
+        part->bytes += 4 * (int64_t)plan->cuts[*at].n;
+        part->n_cuts++;
     }
     return true;
 }
-
-/* readers */
-
-typedef struct choosing {
-    const fz_load_plan_args *args;
-    const fz_load_plan *plan;
-    int64_t *load; /* owned: bytes that each rank reads already */
-    int64_t *host; /* owned: bytes that each host needs of the block at hand, else 0 */
-} choosing;
-
-static int64_t *host_of(const choosing *c, int rank)
-{
-    return &c->host[c->args->hosts[rank]];
-}
-
-/* Calls for every rank that needs something of the block. */
-#define EACH_NEED(c, block, p, member)                                                             \
-    for (int64_t at_ = (block)->first_cut; next_part((c)->plan, (block), &at_, &(p));)             \
-        for (int member = (c)->args->wants->first_member[(p).class_n];                             \
-             member < (c)->args->wants->first_member[(p).class_n + 1]; member++)
-
-static void choose_reader(const choosing *c, fz_load_block *block)
-{
-    const int *members = c->args->wants->members;
-    int64_t most = 0, most_on_host = 0, n_needing = 0;
-    int best = -1;
-    part p;
-
-    EACH_NEED(c, block, p, i)
-    {
-        *host_of(c, members[i]) += p.bytes;
-        if (p.bytes > most) most = p.bytes;
-        n_needing++;
-    }
-    EACH_NEED(c, block, p, i)
-    {
-        const int64_t on_host = *host_of(c, members[i]);
-        if (2 * p.bytes >= most && on_host > most_on_host) most_on_host = on_host;
-    }
-    EACH_NEED(c, block, p, i)
-    {
-        const int rank = members[i];
-        if (2 * p.bytes < most || 2 * *host_of(c, rank) < most_on_host) continue;
-        if (best < 0 || c->load[rank] < c->load[best] ||
-            (c->load[rank] == c->load[best] && rank < best))
-            best = rank;
-    }
-    EACH_NEED(c, block, p, i) * host_of(c, members[i]) = 0;
-    block->reader = best;
-    block->is_shared = n_needing > 1;
-    c->load[best] += block->end - block->begin;
-}
-
-fz_status fz_load_choose_readers(const fz_load_plan_args *args, fz_load_plan *plan)
-{
-    choosing c = {.args = args, .plan = plan};
-
-    fz_status status = FZ_NEW(&c.load, args->wants->size);
-    if (status == FZ_OK) status = FZ_NEW(&c.host, args->wants->size);
-    for (int64_t i = 0; i < plan->n_blocks && status == FZ_OK; i++)
-        choose_reader(&c, &plan->blocks[i]);
-    fz_free(&c.load);
-    fz_free(&c.host);
-    return status;
-}
-
-/* rounds */
 
 /* Of one sender, or of one class of receivers: the round it is in, and its bytes and messages
  * there. Members of a class get the same parts, but those they read, so one clock does for all:
@@ -175,7 +102,7 @@ static void raise_to(int64_t *most, int64_t value)
 }
 
 /* To members from the reader's neighbour on, so that not all readers begin with the same one. */
-static fz_status keep_sends(scheduling *s, const part *p, fz_load_message message)
+static fz_status keep_sends(scheduling *s, const fz_load_part *p, fz_load_message message)
 {
     const fz_wants *wants = s->args->wants;
     const int *members = wants->members + wants->first_member[p->class_n];
@@ -194,7 +121,7 @@ static fz_status keep_sends(scheduling *s, const part *p, fz_load_message messag
 }
 
 /* A part goes to all of its class in one round. */
-static fz_status send_part(scheduling *s, const fz_load_block *block, const part *p)
+static fz_status send_part(scheduling *s, const fz_load_block *block, const fz_load_part *p)
 {
     const fz_wants *wants = s->args->wants;
     const bool is_own_class = wants->class_of[block->reader] == p->class_n;
@@ -232,8 +159,8 @@ static fz_status schedule(scheduling *s)
     for (int64_t i = 0; i < s->n_turns; i++) {
         const fz_load_block *block = &s->plan->blocks[s->turns[i].block];
         int64_t at = block->first_cut;
-        part p;
-        while (next_part(s->plan, block, &at, &p))
+        fz_load_part p;
+        while (fz_load_next_part(s->plan, block, &at, &p))
             FZ_TRY(send_part(s, block, &p));
     }
     return FZ_OK;

@@ -4,6 +4,15 @@
 
 #include "checkpoint/load_plan.h"
 
+/* The cuts of one class in a block. */
+typedef struct fz_load_part {
+    int64_t first_cut, n_cuts, bytes;
+    int class_n;
+} fz_load_part;
+/* The part that begins at cut *at, if the block has one there; *at goes behind it. */
+bool fz_load_next_part(const fz_load_plan *plan, const fz_load_block *block, int64_t *at,
+                       fz_load_part *part);
+
 /* Sets reader and is_shared of every block: one that needs at least half of what the neediest rank
  * needs, on a host that needs at least half of what the neediest host needs, with the fewest bytes
  * to read so far; the lowest of equals. */

@@ -139,9 +139,11 @@ static void make_source(void)
         fz_rows_chain(N_TENSORS, s.rows, index->n_rows, &s.sources[0].head, &s.sources[0].next));
 }
 
-/* Ranks in classes of any size; the last class may want nothing. */
+/* Ranks in classes of any size, or every n_classes-th rank in one, or neighbours, as copies are;
+ * the last class may want nothing. */
 static void make_wants(int size, int n_classes)
 {
+    const int64_t order = below(3);
     int n = 0;
 
     s.wants = (fz_wants){.size = size,
@@ -152,7 +154,9 @@ static void make_wants(int size, int n_classes)
                          .first = s.first,
                          .list = s.list};
     for (int r = 0; r < size; r++)
-        s.class_of[r] = r < n_classes ? r : (int)below(n_classes);
+        s.class_of[r] = order == 0   ? (r < n_classes ? r : (int)below(n_classes))
+                        : order == 1 ? r % n_classes
+                                     : (int)((int64_t)r * n_classes / size);
     for (int c = 0; c < n_classes; c++) {
         s.first_member[c] = n;
         for (int r = 0; r < size; r++)
