@@ -12,6 +12,8 @@
 #include "core/log.h"
 #include "core/memory.h"
 
+static const char PROBE[] = ".probe.tmp-"; /* a file (direct.c) */
+
 void fz_step_name(char name[FZ_STEP_NAME_BYTES], int64_t step)
 {
     snprintf(name, FZ_STEP_NAME_BYTES, "step-%09lld", (long long)step);
@@ -111,9 +113,14 @@ void fz_directory_clean(const char *dir)
 
     while (list && (entry = readdir(list))) {
         if (!name_before(entry->d_name, ".tmp-", name, sizeof name) &&
-            !name_before(entry->d_name, ".old-", name, sizeof name))
+            !name_before(entry->d_name, ".old-", name, sizeof name) &&
+            strncmp(entry->d_name, PROBE, strlen(PROBE)) != 0)
             continue;
-        if (fz_disk_join(path, dir, entry->d_name) == FZ_OK) fz_disk_remove_tree(path);
+        if (fz_disk_join(path, dir, entry->d_name) != FZ_OK) continue;
+        if (entry->d_name[1] == PROBE[1])
+            fz_disk_remove(path);
+        else
+            fz_disk_remove_tree(path);
     }
     if (list) closedir(list);
 }
@@ -154,8 +161,10 @@ fz_status fz_directory_set_latest(const char *dir, const char *name)
     FZ_TRY(fz_disk_join(path, dir, "latest"));
     FZ_TRY(fz_disk_join(tmp, dir, ".latest.tmp"));
     const int n = snprintf(line, sizeof line, "%s\n", name);
-    FZ_TRY(fz_disk_write_file(tmp, line, (size_t)n));
-    return fz_disk_rename(tmp, path);
+    fz_status status = fz_disk_write_file(tmp, line, (size_t)n);
+    if (status == FZ_OK) status = fz_disk_rename(tmp, path);
+    if (status != FZ_OK) fz_disk_remove(tmp);
+    return status;
 }
 
 /* pruning */
@@ -206,7 +215,7 @@ static void prune_bases(const char *dir)
     fz_free(&steps);
 }
 
-void fz_directory_prune(const char *dir, int64_t newest, int keep)
+void fz_directory_prune(const char *dir, int64_t newest, int keep, int64_t keep_every)
 {
     int64_t *steps = NULL;
     int n = 0, n_kept = 0, n_dropped = 0;
@@ -225,6 +234,7 @@ void fz_directory_prune(const char *dir, int64_t newest, int keep)
             n_kept += is_acceptable(path);
             continue;
         }
+        if (keep_every > 0 && steps[i] % keep_every == 0) continue;
         fz_directory_drop(dir, name);
         n_dropped++;
     }

@@ -36,8 +36,9 @@ fz_status fz_directory_set_latest(const char *dir, const char *name);
  * Trouble is a warning. */
 void fz_directory_drop(const char *dir, const char *name);
 
-/* Keeps the newest `keep` acceptable steps up to newest (0: all) and the bases that any step
- * refers to. Steps after newest belong to a run that was taken back; they stay and do not count. */
-void fz_directory_prune(const char *dir, int64_t newest, int keep);
+/* Keeps the newest `keep` acceptable steps up to newest (0: all), all steps that are multiples of
+ * keep_every (0: none), and the bases that any step refers to. Steps after newest belong to a run
+ * that was taken back; they stay and do not count. */
+void fz_directory_prune(const char *dir, int64_t newest, int keep, int64_t keep_every);
 
 #endif

@@ -31,6 +31,11 @@ fz_status fz_h5_failed(const char *what, const char *name)
     return FZ_FAIL(FZ_ERR_IO, "hdf5: %s %s: %s", what, name, text);
 }
 
+void fz_h5_start_thread(void)
+{
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+}
+
 /* files */
 
 static bool set_access(hid_t access, size_t metadata_bytes)

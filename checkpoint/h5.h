@@ -12,6 +12,9 @@
 /* FZ_ERR_IO "what: text of hdf5"; for calls that returned a negative. */
 fz_status fz_h5_failed(const char *what, const char *name);
 
+/* Once in every thread but the first (fz_ckpt_start does it there): HDF5 prints nothing itself. */
+void fz_h5_start_thread(void);
+
 #define FZ_H5(call, what, name)                                                                    \
     do {                                                                                           \
         if ((call) < 0) return fz_h5_failed((what), (name));                                       \

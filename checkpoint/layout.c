@@ -236,22 +236,33 @@ static fz_status check_counts(const fz_state *state, uint64_t (*sums)[2])
     return FZ_OK;
 }
 
-fz_status fz_state_digests(const fz_group *world, const fz_state *state, uint64_t (*sums)[2],
-                           uint64_t *views)
+void fz_sums_add_owned(const fz_state *state, const uint64_t *views, uint64_t (*sums)[2])
 {
     for (int i = 0; i < state->n_views; i++) {
         const fz_state_view *view = &state->views[i];
-        if (!fz_view_is_stored(state, view)) continue;
+        if (!view->is_owner || !fz_view_is_stored(state, view)) continue;
         const fz_box box = fz_box_of_view(view, state->tensors[view->tensor].ndim);
-        views[i] = fz_view_digest(state, view);
-        if (!view->is_owner) continue;
         uint64_t *sum = sums[(int)view->kind * state->n_tensors + view->tensor];
         sum[0] += views[i];
         sum[1] += (uint64_t)fz_box_elements(&box);
     }
+}
+
+fz_status fz_sums_share(const fz_group *world, const fz_state *state, uint64_t (*sums)[2])
+{
     FZ_TRY(fz_allreduce_sum_uint(world, &sums[0][0],
                                  (int64_t)2 * FZ_N_STATE_KINDS * state->n_tensors));
     return check_counts(state, sums);
+}
+
+fz_status fz_state_digests(const fz_group *world, const fz_state *state, uint64_t (*sums)[2],
+                           uint64_t *views)
+{
+    for (int i = 0; i < state->n_views; i++)
+        if (fz_view_is_stored(state, &state->views[i]))
+            views[i] = fz_view_digest(state, &state->views[i]);
+    fz_sums_add_owned(state, views, sums);
+    return fz_sums_share(world, state, sums);
 }
 
 int64_t fz_owned_rows(const fz_state *state, int rank, unsigned mask, const uint64_t *views,

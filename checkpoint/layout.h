@@ -63,6 +63,10 @@ fz_status fz_state_check(const fz_state *state);
  * FZ_ERR_ARG unless the owners hold every element exactly once. Collective over world. */
 fz_status fz_state_digests(const fz_group *world, const fz_state *state, uint64_t (*sums)[2],
                            uint64_t *views);
+/* Its last two parts: what this rank's owners add to sums, which are zero before; and the sums over
+ * all ranks, checked. */
+void fz_sums_add_owned(const fz_state *state, const uint64_t *views, uint64_t (*sums)[2]);
+fz_status fz_sums_share(const fz_group *world, const fz_state *state, uint64_t (*sums)[2]);
 
 /* The rows of the boxes that this rank's owners hold, kinds in mask (bit kind), file = rank, with
  * their digests and views (index into state->views); all sized n_views. Returns how many. */

@@ -38,30 +38,32 @@ static fz_status make_directories(fz_target *t, const char *name)
     return FZ_OK;
 }
 
-/* What all ranks will write, without tables. */
-static int64_t bytes_of(const fz_target *t)
+int64_t fz_target_bytes(const fz_state *state, unsigned mask)
 {
     int64_t bytes = 0;
 
-    for (int i = 0; i < t->state->n_tensors; i++) {
-        const fz_box box = fz_box_of_tensor(&t->state->tensors[i]);
-        if (t->state->tensors[i].trainable == is_base(t)) continue;
+    for (int i = 0; i < state->n_tensors; i++) {
+        const fz_box box = fz_box_of_tensor(&state->tensors[i]);
+        if (state->tensors[i].trainable == (mask == FZ_MASK_FROZEN)) continue;
         for (int kind = 0; kind < FZ_N_STATE_KINDS; kind++)
-            if (t->mask >> kind & 1) bytes += fz_box_elements(&box) * 4;
+            if (mask >> kind & 1) bytes += fz_box_elements(&box) * 4;
     }
     return bytes;
 }
 
+static fz_status allocate(fz_target *t)
+{
+    FZ_TRY(FZ_NEW(&t->records, fz_group_size(t->world)));
+    return FZ_NEW(&t->counts, fz_group_size(t->world));
+}
+
 static fz_status prepare(fz_target *t, const char *name)
 {
-    const int size = fz_group_size(t->world);
-
-    fz_status status = FZ_NEW(&t->records, size);
-    if (status == FZ_OK) status = FZ_NEW(&t->counts, size);
+    fz_status status = allocate(t);
     if (status == FZ_OK && fz_group_rank(t->world) == 0) status = make_directories(t, name);
     FZ_TRY(fz_agree(t->world, status));
     FZ_TRY(fz_broadcast(t->world, t->path, sizeof t->path, 0));
-    return fz_io_choose(t->world, t->path, bytes_of(t), &t->is_direct);
+    return fz_io_choose(t->world, t->path, fz_target_bytes(t->state, t->mask), &t->is_direct);
 }
 
 /* every rank's file */
@@ -113,7 +115,7 @@ static fz_status gather(fz_target *t, const void *mine, size_t element, size_t n
 
 /* Tables of all ranks at rank 0; where there are replicas everybody gets the rows and compares its
  * copies with their owners'. */
-static fz_status gather_tables(fz_target *t)
+fz_status fz_target_gather(fz_target *t)
 {
     fz_index *index = &t->index;
     const fz_shard *shard = &t->shard;
@@ -144,7 +146,29 @@ fz_status fz_target_write(fz_target *target, const char *name)
 {
     FZ_TRY(prepare(target, name));
     FZ_TRY(fz_agree(target->world, write_own_file(target)));
-    return gather_tables(target);
+    return fz_target_gather(target);
+}
+
+/* the same in parts */
+
+fz_status fz_target_begin_here(fz_target *target, const char *tmp)
+{
+    snprintf(target->tmp, sizeof target->tmp, "%s", tmp);
+    FZ_TRY(fz_disk_join(target->path, target->dir, target->tmp));
+    return allocate(target);
+}
+
+/* Every rank makes what it needs, whoever comes first; the commit syncs it all. */
+fz_status fz_target_write_here(fz_target *target)
+{
+    char path[FZ_PATH_BYTES], part[16];
+
+    snprintf(part, sizeof part, "s%02d", fz_group_rank(target->world) / 256);
+    FZ_TRY(fz_disk_join(path, target->path, part));
+    FZ_TRY(fz_disk_make_directory(target->dir));
+    FZ_TRY(fz_disk_make_directory(target->path));
+    FZ_TRY(fz_disk_make_directory(path));
+    return write_own_file(target);
 }
 
 /* the commit, rank 0 */
@@ -211,7 +235,8 @@ static fz_status write_manifest(fz_target *t, const char *base, uint64_t (*sums)
     return status;
 }
 
-static fz_status commit(fz_target *t, const char *name, const char *base, uint64_t (*sums)[2])
+fz_status fz_target_commit_here(fz_target *t, const char *name, const char *base,
+                                uint64_t (*sums)[2])
 {
     char path[FZ_PATH_BYTES], part[16];
 
@@ -229,7 +254,8 @@ fz_status fz_target_commit(fz_target *target, const char *name, const char *base
                            uint64_t (*sums)[2])
 {
     const bool is_first = fz_group_rank(target->world) == 0;
-    return fz_agree(target->world, is_first ? commit(target, name, base, sums) : FZ_OK);
+    return fz_agree(target->world,
+                    is_first ? fz_target_commit_here(target, name, base, sums) : FZ_OK);
 }
 
 void fz_target_reset(fz_target *target, bool keep)
@@ -263,17 +289,22 @@ void fz_base_name(char name[FZ_STEP_NAME_BYTES], const fz_state *state, uint64_t
     if (is_any) snprintf(name, FZ_STEP_NAME_BYTES, "base-%016" PRIx64, digest);
 }
 
+bool fz_base_is_there_here(const char *dir, const char *name)
+{
+    char path[FZ_PATH_BYTES];
+    fz_manifest manifest = {.n_files = 0};
+    const bool is_there = fz_disk_join(path, dir, name) == FZ_OK && fz_disk_is_there(path) &&
+                          fz_manifest_accept(path, &manifest) == FZ_OK;
+
+    fz_manifest_reset(&manifest);
+    return is_there;
+}
+
 fz_status fz_base_is_there(const fz_group *world, const char *dir, const char *name, bool *is_there)
 {
     int64_t answer = 0;
 
-    if (fz_group_rank(world) == 0) {
-        char path[FZ_PATH_BYTES];
-        fz_manifest manifest = {.n_files = 0};
-        answer = fz_disk_join(path, dir, name) == FZ_OK && fz_disk_is_there(path) &&
-                 fz_manifest_accept(path, &manifest) == FZ_OK;
-        fz_manifest_reset(&manifest);
-    }
+    if (fz_group_rank(world) == 0) answer = fz_base_is_there_here(dir, name);
     FZ_TRY(fz_broadcast(world, &answer, sizeof answer, 0));
     *is_there = answer != 0;
     return FZ_OK;

@@ -28,7 +28,7 @@ typedef struct fz_target {
     /* ours */
     char tmp[128];            /* its name until it has its own, relative to dir */
     char path[FZ_PATH_BYTES]; /* of tmp */
-    bool is_direct;
+    bool is_direct; /* found out by fz_target_write; of the parts below the caller's choice */
     fz_shard shard; /* what this rank wrote */
     fz_index index;
     fz_shard_record *records; /* owned: of all ranks */
@@ -42,6 +42,17 @@ fz_status fz_target_write(fz_target *target, const char *name);
  * ([kind * n_tensors + tensor] = digest, elements). */
 fz_status fz_target_commit(fz_target *target, const char *name, const char *base,
                            uint64_t (*sums)[2]);
+/* The same in parts, for a save behind the training: what is Local may run in another thread than
+ * the one that calls MPI.
+ *   begin_here   tmp: its name until then, the same on every rank. Local.
+ *   write_here   directories and this rank's file. Local.
+ *   gather       the tables, when all ranks have written.
+ *   commit_here  rank 0. Local. */
+fz_status fz_target_begin_here(fz_target *target, const char *tmp);
+fz_status fz_target_write_here(fz_target *target);
+fz_status fz_target_gather(fz_target *target);
+fz_status fz_target_commit_here(fz_target *target, const char *name, const char *base,
+                                uint64_t (*sums)[2]);
 /* Frees; with keep false the temporary directory is removed. Local. */
 void fz_target_reset(fz_target *target, bool keep);
 
@@ -51,6 +62,11 @@ void fz_base_name(char name[FZ_STEP_NAME_BYTES], const fz_state *state, uint64_t
 /* Whether dir has a committed base of that name. */
 fz_status fz_base_is_there(const fz_group *world, const char *dir, const char *name,
                            bool *is_there);
+
+/* What all ranks will write, without tables. Local. */
+int64_t fz_target_bytes(const fz_state *state, unsigned mask);
+
+bool fz_base_is_there_here(const char *dir, const char *name); /* Local. */
 
 /* FZ_ERR_ARG for an info or a state that cannot be saved. Local. */
 fz_status fz_save_check(const fz_state *state, const fz_ckpt_info *info);

@@ -249,7 +249,8 @@ fz_status fz_config_layout(const fz_config *config, const fz_program *program, i
     fz_layouts layouts;
     fz_train_config train;
 
-    *layout = (fz_layout_config){.schedule = (fz_schedule_kind)config->layout.schedule};
+    *layout = (fz_layout_config){.schedule = (fz_schedule_kind)config->layout.schedule,
+                                 .has_snapshot = config->checkpoint.async};
     FZ_TRY(fz_config_numerics(config, &program->config, &layout->n_shards, &layout->n_lanes));
     if (tp != FZ_AUTO && pp != FZ_AUTO) {
         FZ_CHECK(n_ranks % known == 0, FZ_ERR_USAGE,

@@ -75,7 +75,8 @@ typedef struct fz_config {
         int64_t shards, lanes;
     } numerics;
     struct {
-        int64_t every, keep;
+        int64_t every, keep, keep_every, max_failures;
+        bool async;
         int io; /* fz_io */
         char init_from[FZ_TEXT_BYTES];
         int optimizer; /* fz_optimizer_state */

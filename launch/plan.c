@@ -105,18 +105,19 @@ static double mib(size_t bytes)
 static void print_stage(const planned *p, int stage, const fz_rank_plan *r)
 {
     const fz_plan_bytes *b = &r->bytes;
-    printf("%5d  %-22s %-22s %10.1f %10.1f %10.1f %10.1f %10.1f %10.1f%s\n", stage,
+    printf("%5d  %-22s %-22s %10.1f %10.1f %10.1f %10.1f %10.1f %10.1f %10.1f%s\n", stage,
            p->program->blocks[r->first_block].name, p->program->blocks[r->last_block - 1].name,
            mib(b->weights), mib(b->grads), mib(b->moments),
-           mib(b->save + b->dstream + b->keep + b->work), mib(b->comm + b->other), mib(b->total),
+           mib(b->save + b->dstream + b->keep + b->work), mib(b->comm + b->other), mib(b->snapshot),
+           mib(b->total),
            p->device_bytes > 0 && (double)b->total > p->device_bytes ? "  too big" : "");
 }
 
 static fz_status print_stages(const planned *p)
 {
-    printf("\nfirst rank of each stage, MiB\n%5s  %-22s %-22s %10s %10s %10s %10s %10s %10s\n",
+    printf("\nfirst rank of each stage, MiB\n%5s  %-22s %-22s %10s %10s %10s %10s %10s %10s %10s\n",
            "stage", "from", "to", "weights", "gradients", "moments", "activation", "other",
-           "total");
+           "snapshot", "total");
     for (int stage = 0; stage < p->layout.shape.pp; stage++) {
         fz_rank_plan rank;
         const fz_mesh_coord at = {.pp = stage};
@@ -158,10 +159,11 @@ static json_t *rank_json(const fz_rank_plan *r, int rank)
 {
     const fz_plan_bytes *b = &r->bytes;
     json_t *bytes = json_pack(
-        "{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "weights", (json_int_t)b->weights, "grads",
+        "{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "weights", (json_int_t)b->weights, "grads",
         (json_int_t)b->grads, "moments", (json_int_t)b->moments, "save", (json_int_t)b->save,
         "dstream", (json_int_t)b->dstream, "keep", (json_int_t)b->keep, "work", (json_int_t)b->work,
-        "comm", (json_int_t)b->comm, "other", (json_int_t)b->other, "total", (json_int_t)b->total);
+        "comm", (json_int_t)b->comm, "other", (json_int_t)b->other, "snapshot",
+        (json_int_t)b->snapshot, "total", (json_int_t)b->total);
     return json_pack(
         "{s:i,s:i,s:i,s:i,s:[i,i],s:[I,I],s:I,s:I,s:f,s:f,s:o}", "rank", rank, "pp", r->coord.pp,
         "dp", r->coord.dp, "tp", r->coord.tp, "blocks", r->first_block, r->last_block, "micro",

@@ -270,39 +270,12 @@ fz_status fz_run_start(fz_run *run, const fz_options *options, const char *const
     find_position(run);
     FZ_TRY(open_outputs(run));
     fill_info(run);
-    return FZ_OK;
-}
-
-fz_status fz_run_save(fz_run *run)
-{
-    fz_session *s = &run->session;
-    fz_ckpt_save_stats stats = {0};
-    if (run->saved_step == run->step) return FZ_OK;
-    run->info.step = run->step;
-    run->info.samples = run->samples;
-
-    fz_span_begin("checkpoint", FZ_SHARE_CKPT);
-    /* The lines of these steps first: a checkpoint never knows more steps than the file. */
-    fz_status status = s->world.rank == 0 ? fz_metrics_sync(&run->metrics) : FZ_OK;
-    status = fz_agree(s->world.group, status);
-    if (status == FZ_OK)
-        status = fz_ckpt_save(s->world.group, s->checkpoints, fz_trainer_state(s->trainer),
-                              &run->info, (int)s->config.checkpoint.keep, &stats);
-    fz_span_end();
-    FZ_TRY(status);
-    if (run->saved_step < 0)
-        fz_info("a signal needs one step and one save (this one %.2f s) before the job is ended; "
-                "mpirun ends it 1 s after TERM unless OMPI_MCA_odls_base_sigkill_timeout is larger",
-                stats.seconds);
-    run->saved_step = run->step;
-    run->save_s = stats.seconds;
-    s->can_continue = true;
-    fz_info("checkpoint of step %lld in %.2f s", (long long)run->step, stats.seconds);
-    return FZ_OK;
+    return fz_saving_start(run);
 }
 
 void fz_run_stop(fz_run *run)
 {
+    fz_saving_stop(run);
     if (run->info.config == run->config_text) run->info.config = NULL;
     fz_ckpt_info_reset(&run->info);
     if (run->has_evaluator) fz_evaluator_reset(&run->evaluator);

@@ -9,9 +9,10 @@
 #include "launch/metrics.h"
 #include "launch/progress.h"
 #include "launch/run_dir.h"
+#include "launch/saving.h"
 #include "launch/session.h"
 
-typedef struct fz_run {
+struct fz_run {
     fz_session session;
     fz_run_dir dir;    /* rank 0 */
     char *config_text; /* owned: the effective config */
@@ -21,22 +22,21 @@ typedef struct fz_run {
     fz_feed feed;
     fz_evaluator evaluator;
     bool has_evaluator;
-    fz_metrics metrics;                      /* rank 0 */
-    fz_progress progress;                    /* rank 0 */
+    fz_metrics metrics;   /* rank 0 */
+    fz_progress progress; /* rank 0 */
+    fz_saving saving;
     int64_t step;                            /* optimizer steps done */
     int64_t samples;                         /* consumed by the run */
     int64_t first_step, first_sample_step;   /* loader step of a step: their difference is fixed */
     int64_t saved_step;                      /* newest committed checkpoint; -1 none */
     int64_t profile_first, profile_last;     /* steps, 0: none */
-    double save_s;                           /* how long the last save took */
+    double save_s;                           /* from the last save's start to its commit */
     double world_s, build_s, load_s, data_s; /* clock since exec when that was done */
-} fz_run;
+};
 
 /* run: all zero but what the command line says. accept: keys of --accept-change. */
 fz_status fz_run_start(fz_run *run, const fz_options *options, const char *const *accept,
                        int n_accept);
-/* Commits a checkpoint of the step that is done, unless there is one. */
-fz_status fz_run_save(fz_run *run);
 void fz_run_stop(fz_run *run);
 
 /* What data/ needs to make this rank's part of every batch. */

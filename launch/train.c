@@ -45,7 +45,7 @@ static bool is_time_up(const fz_run *run)
 {
     const double most = run->session.config.run.max_time;
     if (most == FZ_NO_TIME) return false;
-    return fz_clock_since_exec_s() + run->progress.step_s + run->save_s >= most;
+    return fz_clock_since_exec_s() + run->progress.step_s + fz_saving_expected_s(run) >= most;
 }
 
 static uint8_t wish_to_stop(const fz_run *run)
@@ -160,10 +160,7 @@ static fz_status after_step(fz_run *run, fz_status *pending)
     *pending = FZ_OK;
     if (evaluates) FZ_TRY(evaluate(run));
     if (!saves) return FZ_OK;
-    fz_memory_seal(false);
-    const fz_status status = fz_run_save(run);
-    fz_memory_seal(true);
-    return status;
+    return run->step == run->session.train.steps ? fz_saving_finish(run) : fz_saving_begin(run);
 }
 
 static fz_status loop(fz_run *run, bool *stopped)
@@ -175,6 +172,7 @@ static fz_status loop(fz_run *run, bool *stopped)
         FZ_TRY(one_step(run, &pending, &stop));
         if (stop != STOP_NO) break;
         fz_memory_seal(true); /* what a step needs it has by now */
+        FZ_TRY(fz_saving_poll(run));
         FZ_TRY(after_step(run, &pending));
     }
     fz_memory_seal(false);
@@ -183,7 +181,7 @@ static fz_status loop(fz_run *run, bool *stopped)
     if (!*stopped) return FZ_OK;
     fz_info("stopping after step %lld: %s", (long long)run->step,
             stop == STOP_SIGNAL ? fz_signal_name(fz_signals_got()) : "run.max_time");
-    return fz_run_save(run);
+    return fz_saving_finish(run);
 }
 
 /* ---- the end ---- */
@@ -200,6 +198,7 @@ static fz_status say_end(fz_run *run, double seconds)
     fz_info("steps %lld to %lld in %.1f s; %lld samples replaced", (long long)run->first_step + 1,
             (long long)run->step, seconds, (long long)run->feed.n_replaced);
     fz_info("parameters %016" PRIx64 " after step %lld", digest, (long long)run->step);
+    fz_saving_say(run);
     fz_info("memory of a rank: %.1f MiB of the plan, %.1f MiB at most; %lld blocks taken after the "
             "first step",
             (double)fz_trainer_bytes(s->trainer) / (1024.0 * 1024.0),
@@ -233,7 +232,9 @@ static fz_status train(fz_run *run, const fz_options *options, const char *const
         return FZ_OK;
     }
     const double begun = fz_clock_s();
-    FZ_TRY(loop(run, stopped));
+    const fz_status status = loop(run, stopped);
+    if (status != FZ_OK && status != FZ_ERR_COMM) fz_saving_settle(run);
+    FZ_TRY(status);
     if (run->session.world.rank == 0) fz_run_dir_forget_failure(&run->dir);
     return say_end(run, fz_clock_s() - begun);
 }

@@ -2,6 +2,7 @@
 #ifndef FZ_PARALLEL_CONFIG_H
 #define FZ_PARALLEL_CONFIG_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "dist/mesh_index.h"
@@ -23,6 +24,7 @@ typedef struct fz_layout_config {
     fz_mesh_shape shape;
     fz_schedule_kind schedule;
     int64_t n_shards, n_lanes; /* S, K: powers of two */
+    bool has_snapshot;         /* room for a copy of what a rank writes into checkpoints */
 } fz_layout_config;
 
 #endif

@@ -18,6 +18,7 @@ typedef struct fz_plan_bytes { /* of the one allocation, by purpose; to the byte
     size_t save;    /* micro-batches in flight, stream buffers of the cuts included */
     size_t dstream; /* stream gradients */
     size_t keep, work, comm, other;
+    size_t snapshot; /* for asynchronous checkpoints */
     size_t total;
 } fz_plan_bytes;
 

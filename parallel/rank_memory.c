@@ -273,6 +273,30 @@ static void take_other(const layout *l)
     l->memory->digests = digests;
 }
 
+/* Weights and moments of the pieces that this rank owns, each at its own place, as checkpoint/ lays
+ * them out. */
+static void take_snapshot(const layout *l)
+{
+    fz_held held;
+    const size_t before = l->arena->used;
+    void *first = NULL;
+
+    if (!l->plan->layout.has_snapshot || l->program->config.forward_only) return;
+    for (int u = first_use(l); u < last_use(l); u++) {
+        if (!describe(l->plan, l->rp, u, &held) || !l->program->params[held.param].trainable)
+            continue;
+        for (int64_t j = 0; j < 3 * held.n_pieces; j++) {
+            if (!fz_plan_owns(l->plan, l->rp->coord, held.param, held.first_shard + j / 3))
+                continue;
+            void *place = fz_arena_floats(l->arena, held.piece_elements);
+            if (!first) first = place;
+        }
+    }
+    if (!l->memory) return;
+    l->memory->snapshot = first;
+    l->memory->snapshot_bytes = l->arena->used - before;
+}
+
 void fz_rank_memory_layout(const fz_plan *plan, const fz_rank_plan *rank_plan, fz_arena *arena,
                            fz_rank_memory *memory, fz_plan_bytes *bytes)
 {
@@ -307,6 +331,7 @@ void fz_rank_memory_layout(const fz_plan *plan, const fz_rank_plan *rank_plan, f
     void *comm = fz_arena_take(arena, comm_bytes(&l, grad_floats));
     SECTION(comm, (void)0);
     SECTION(other, take_other(&l));
+    SECTION(snapshot, take_snapshot(&l));
 #undef SECTION
     bytes->total = arena->used;
     if (!memory) return;

@@ -44,6 +44,8 @@ typedef struct fz_rank_memory {
     float *dstream[FZ_N_STREAMS]; /* NULL where no gradient flows */
     fz_arena keep, work;
     void *comm;
+    void *snapshot; /* NULL: none is planned */
+    size_t snapshot_bytes;
 
     float *token_loss;  /* of the longest micro-batch; last stage */
     double *sums;       /* n_micro losses, then the norm's pieces: exchanged in one go */

@@ -115,6 +115,18 @@ const fz_state *fz_trainer_state(const fz_trainer *trainer)
     return &trainer->state;
 }
 
+void *fz_trainer_snapshot(const fz_trainer *trainer, size_t *bytes)
+{
+    *bytes = trainer->memory.snapshot_bytes;
+    return trainer->memory.snapshot;
+}
+
+void fz_trainer_set_before_update(fz_trainer *trainer, void (*call)(void *context), void *context)
+{
+    trainer->before_update = call;
+    trainer->before_update_context = context;
+}
+
 int64_t fz_trainer_step_count(const fz_trainer *trainer)
 {
     return trainer->step;
@@ -234,6 +246,7 @@ static fz_status update(fz_trainer *t, const float *grads, double norm, fz_step_
     FZ_CHECK(isfinite(result->grad_norm), FZ_ERR_FORMAT,
              "step %lld: gradient norm is not finite; lower optimizer.lr or warm up longer", step);
     result->lr = (float)fz_learning_rate(train, t->step);
+    if (t->before_update) t->before_update(t->before_update_context);
     fz_span_begin("optimizer.adamw", FZ_SHARE_OPTIM);
     const fz_status status =
         fz_optimizer_update(t->plan, &t->memory, t->ops, grads, t->step - t->moments_start,

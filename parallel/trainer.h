@@ -34,6 +34,12 @@ size_t fz_trainer_bytes(const fz_trainer *trainer);
 void fz_trainer_init(fz_trainer *trainer);
 /* Views of everything a checkpoint holds; borrowed, stable. Local. */
 const fz_state *fz_trainer_state(const fz_trainer *trainer);
+/* Room for a copy of what this rank writes into checkpoints, part of the one allocation; NULL where
+ * the layout plans none. Local. */
+void *fz_trainer_snapshot(const fz_trainer *trainer, size_t *bytes);
+/* call is made in every step when its sums are done, before weights and moments change; NULL: none.
+ * Local. */
+void fz_trainer_set_before_update(fz_trainer *trainer, void (*call)(void *context), void *context);
 int64_t fz_trainer_step_count(const fz_trainer *trainer); /* optimizer steps done. Local. */
 void fz_trainer_set_step_count(fz_trainer *trainer, int64_t step); /* after a load. Local. */
 /* The step after which the moments began at zero, if not 0: AdamW's bias corrections count from

@@ -21,9 +21,11 @@ struct fz_trainer {
     fz_data_parallel data;
     fz_copies copies;
     fz_state state;
-    fz_action *list;       /* owned: this stage's actions of a step */
-    int64_t step;          /* optimizer steps done */
-    int64_t moments_start; /* the moments know the steps after this one */
+    fz_action *list;                      /* owned: this stage's actions of a step */
+    int64_t step;                         /* optimizer steps done */
+    int64_t moments_start;                /* the moments know the steps after this one */
+    void (*before_update)(void *context); /* or NULL */
+    void *before_update_context;          /* borrowed */
 };
 
 #endif

@@ -34,6 +34,35 @@ static fz_layout_config layout_of(const fz_program *program, int pp, int dp, int
                               .n_lanes = 8};
 }
 
+/* All ranks' snapshots together: weights and two moments of every trained parameter, once. */
+static void every_trained_piece_has_room_in_one_snapshot(void **state)
+{
+    static const fz_mesh_shape shapes[] = {{1, 1, 1}, {3, 3, 2}, {2, 5, 4}};
+    (void)state;
+
+    fz_program *program = make_program("tiny-gemma", true);
+    const int64_t most_pieces = program->n_params * program->n_shards;
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        fz_layout_config layout = layout_of(program, shapes[i].pp, shapes[i].dp, shapes[i].tp);
+        fz_plan *plan = NULL;
+        int64_t bytes = 0;
+        layout.has_snapshot = true;
+        assert_int_equal(fz_plan_create(program, &train, &layout, &plan), FZ_OK);
+        for (int r = 0; r < fz_mesh_size(shapes[i]); r++) {
+            fz_rank_plan rp;
+            assert_int_equal(fz_plan_rank(plan, r, &rp), FZ_OK);
+            bytes += (int64_t)rp.bytes.snapshot;
+            const fz_plan_bytes *b = &rp.bytes;
+            assert_int_equal(b->total, b->weights + b->grads + b->moments + b->save + b->dstream +
+                                           b->keep + b->work + b->comm + b->other + b->snapshot);
+        }
+        assert_true(bytes >= 12 * program->n_trainable);
+        assert_true(bytes <= 12 * program->n_trainable + 3 * 64 * most_pieces);
+        fz_plan_destroy(&plan);
+    }
+    fz_program_destroy(&program);
+}
+
 static void blocks_shards_and_micro_batches_are_run_once(void **state)
 {
     static const fz_mesh_shape shapes[] = {{1, 1, 1}, {3, 3, 2}, {4, 1, 4}, {5, 8, 1}, {2, 5, 2}};
@@ -53,7 +82,8 @@ static void blocks_shards_and_micro_batches_are_run_once(void **state)
             work += (rp.last_block - rp.first_block) * rp.shards.count * rp.n_micro;
             const fz_plan_bytes *b = &rp.bytes;
             assert_int_equal(b->total, b->weights + b->grads + b->moments + b->save + b->dstream +
-                                           b->keep + b->work + b->comm + b->other);
+                                           b->keep + b->work + b->comm + b->other + b->snapshot);
+            assert_int_equal(b->snapshot, 0);
             assert_true(b->moments == 0 || rp.n_trainable > 0);
         }
         assert_int_equal(work, program->n_blocks * program->n_shards * plan->n_micro);
@@ -206,6 +236,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(blocks_shards_and_micro_batches_are_run_once),
+        cmocka_unit_test(every_trained_piece_has_room_in_one_snapshot),
         cmocka_unit_test(every_piece_has_one_owner),
         cmocka_unit_test(one_rank_holds_every_element_once),
         cmocka_unit_test(a_frozen_stage_saves_two_micro_batches),

@@ -210,6 +210,9 @@ FLORENZ_FAULT=write:1 expect 'disk full at the start' 2 71 'write .*/config.yaml
     train "$base" --set "run.dir=$dir/full-1"
 FLORENZ_FAULT=write:7 expect 'disk full in the first save' 2 71 '.*: No space left on device' \
     train "$base" --set "run.dir=$dir/full-2"
+FLORENZ_FAULT=write:9 expect 'no failed checkpoint is borne' 2 71 \
+    'checkpoint.max_failures: 1 checkpoints in a row came to nothing; that of step 2: .*: No space left on device' \
+    train "$base" --set "run.dir=$dir/full-4" --set checkpoint.every=2 --set checkpoint.max_failures=1 --set checkpoint.async=off
 FLORENZ_FAULT=alloc:20 expect 'no memory' 2 71 '.*' train "$base" --set "run.dir=$dir/full-3"
 FLORENZ_FAULT=nonsense expect 'a fault of no kind' 2 64 'fault nonsense is not one of alloc:N' train "$base"
 
@@ -292,6 +295,10 @@ FLORENZ_FAULT=write:2 expect 'disk full at the same step again' 2 71 '.*the same
 settle
 run_well 2 "$dir/out" train "$base" --set train.steps=6 --set "run.dir=$dir/full"
 [ "$(series "$dir/full" | cut -d' ' -f1 | xargs)" = '1 2 3 4 5 6' ] || fail "the full disk left a gap"
+FLORENZ_FAULT=write:9 run_well 2 "$dir/out" train "$base" --set "run.dir=$dir/full-5" --set checkpoint.every=2
+grep -q 'no checkpoint of step 2, training goes on (1 of 3 in a row): .*No space left' "$dir/out" ||
+    { cat "$dir/out" >&2; fail "a checkpoint that failed is not told"; }
+grep -q '^checkpoints: 1 committed, 0 skipped, 1 failed' "$dir/out" || { cat "$dir/out" >&2; fail "it is not counted"; }
 
 # A disk that is really full, where one can be made: the first checkpoint fits, the second does not.
 mkdir "$dir/small"
