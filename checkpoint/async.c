@@ -190,7 +190,7 @@ size_t fz_snapshot_bytes(const fz_state *state)
 static fz_status prepare_directory(fz_saver *s)
 {
     snprintf(s->tag, sizeof s->tag, "%ld-%" PRIu64, (long)getpid(), (uint64_t)(fz_clock_s() * 1e6));
-    FZ_TRY(fz_disk_make_directory(s->config.dir));
+    if (!fz_disk_is_there(s->config.dir)) FZ_TRY(fz_disk_make_directory(s->config.dir));
     fz_directory_recover(s->config.dir);
     fz_directory_clean(s->config.dir);
     return FZ_OK;
