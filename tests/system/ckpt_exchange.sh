@@ -178,7 +178,7 @@ refused 64 'is no size' 1 export "$bart" --set "run.dir=$dir/bart-1" --to "$dir/
 refused 64 'no checkpoint in' 1 export "$bart" --set "run.dir=$dir/empty" --to "$dir/no"
 refused 64 'No such file' 1 export "$bart" --set "run.dir=$dir/bart-1" --to "$dir/no" --step 7
 refused 64 'not of the config' 2 export "$gemma" --set "run.dir=$dir/bart-1" --to "$dir/no"
-refused 64 'ckpt trade: not one of' 1 trade
+refused 64 'ckpt trade: no such part' 1 trade
 shard=$(find "$dir/bart-2" -name 'rank-00000.h5' | head -n 1)
 printf 'x' | dd of="$shard" bs=1 seek=$(($(stat -c %s "$shard") / 2)) conv=notrunc status=none
 refused 65 'rank-00000.h5' 1 export "$bart" --set "run.dir=$dir/bart-2" --to "$dir/no" --step 0
